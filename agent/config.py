@@ -1,0 +1,145 @@
+"""What an agent is told before it starts: one frozen value, complete and already checked for form.
+
+Must not know how the values were given (command line, launcher, test) nor open anything: whether
+an interface exists or an address is free is found out by :mod:`agent.runtime`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from agent.errors import ConfigError
+
+Kind = Literal["obu", "rsu"]
+HandlerName = Literal["auto", "per-packet", "batched"]
+GroupCopies = Literal["reference", "addressed"]
+
+HANDLERS: Final[tuple[HandlerName, ...]] = ("auto", "per-packet", "batched")
+GROUP_COPIES: Final[tuple[GroupCopies, ...]] = ("reference", "addressed")
+
+DEFAULT_MTU: Final = 1436
+DEFAULT_HELLO_HISTORY: Final = 10
+DEFAULT_CACHED_CANDIDATES: Final = 3
+DEFAULT_HELLO_PERIODICITY_MS: Final = 5000
+DEFAULT_BATCH: Final = 32
+MAX_BATCH: Final = 256
+MAX_WAIT_US: Final = 10_000
+IFNAME_MAX: Final = 15
+"""Longest interface name: IFNAMSIZ less the closing zero (if.h)."""
+
+_IFNAME = re.compile(r"[^\s/:%\x00]{1,15}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentConfig:
+    """Everything one agent needs to know.
+
+    `ip` holds addresses of the TAP with or without a prefix length ("10.0.0.2/24", "fd00::2");
+    a bare address gets /24 or /64. `mtu` is the TAP's. `hello_periodicity_ms` is an RSU's alone
+    and None elsewhere. `max_wait_us` bounds the time a wake-up may wait for a fuller batch.
+    `run_as` is (uid, gid) taken on once every descriptor is open; None drops capabilities only.
+    `event_fd` is a descriptor for JSON lines about what happens; `quiet_tap` keeps IPv6 duplicate
+    address detection, router solicitation and link-local addresses off the TAP.
+
+    :raises ConfigError: a value is not of the form wanted.
+    """
+
+    kind: Kind
+    bind: str
+    tap_name: str | None = None
+    ip: tuple[str, ...] = ()
+    mtu: int = DEFAULT_MTU
+    hello_history: int = DEFAULT_HELLO_HISTORY
+    cached_candidates: int = DEFAULT_CACHED_CANDIDATES
+    hello_periodicity_ms: int | None = None
+    name: str = ""
+    handler: HandlerName = "auto"
+    wire_engine: str = "auto"
+    tap_engine: str = "auto"
+    batch: int = DEFAULT_BATCH
+    max_wait_us: int = 0
+    group_copies: GroupCopies = "reference"
+    tap_mac: str | None = None
+    control_path: str | None = None
+    stats_path: str | None = None
+    run_as: tuple[int, int] | None = None
+    event_fd: int | None = None
+    quiet_tap: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("obu", "rsu"):
+            raise ConfigError(f"kind: got {self.kind!r}; expected obu or rsu")
+        check_interface_name("bind", self.bind)
+        if self.tap_name is not None:
+            check_interface_name("tap name", self.tap_name)
+            if self.tap_name == self.bind:
+                raise ConfigError(f"tap name: {self.tap_name!r} is the radio interface's name")
+        for text in self.ip:
+            tap_address(text)
+        _check_range("mtu", self.mtu, 68, 65_000)
+        _check_range("hello history", self.hello_history, 1, 100_000)
+        _check_range("cached candidates", self.cached_candidates, 1, 10_000)
+        _check_range("batch", self.batch, 1, MAX_BATCH)
+        _check_range("max wait", self.max_wait_us, 0, MAX_WAIT_US)
+        if self.hello_periodicity_ms is not None:
+            _check_range("hello periodicity", self.hello_periodicity_ms, 1, 86_400_000)
+        if self.handler not in HANDLERS:
+            raise ConfigError(f"handler: got {self.handler!r}; expected one of {HANDLERS}")
+        if self.group_copies not in GROUP_COPIES:
+            raise ConfigError(
+                f"group copies: got {self.group_copies!r}; expected one of {GROUP_COPIES}"
+            )
+        if self.tap_mac is not None:
+            mac_bytes(self.tap_mac)
+
+
+def _check_range(what: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(f"{what}: got {value!r}; expected a whole number from {low} to {high}")
+
+
+def check_interface_name(what: str, name: str) -> None:
+    """Raise ConfigError unless the kernel would take `name` for an interface (dev_valid_name)."""
+    if len(name.encode()) > IFNAME_MAX:
+        raise ConfigError(
+            f"{what}: {name!r} is too long for an interface name "
+            f"({len(name.encode())} bytes; expected at most {IFNAME_MAX})"
+        )
+    if name in ("", ".", "..") or not _IFNAME.fullmatch(name):
+        raise ConfigError(f"{what}: got {name!r}; expected the name of a network interface")
+
+
+def tap_address(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
+    """An address of the TAP with its prefix; /24 or /64 where `text` names none.
+
+    :raises ConfigError: not an address, or one that no host can have.
+    """
+    try:
+        if "/" in text:
+            address = ipaddress.ip_interface(text)
+        else:
+            bare = ipaddress.ip_address(text)
+            address = ipaddress.ip_interface(f"{bare}/{24 if bare.version == 4 else 64}")
+    except ValueError as error:
+        raise ConfigError(
+            f"ip: got {text!r}; expected an address such as 10.0.0.2, 10.0.0.2/24 or fd00::2/64"
+        ) from error
+    if address.ip.is_multicast or address.ip.is_unspecified:
+        raise ConfigError(f"ip: {text} is no address that a host can have")
+    return address
+
+
+def mac_bytes(text: str) -> bytes:
+    """The six bytes of a unicast MAC written as aa:bb:cc:dd:ee:ff.
+
+    :raises ConfigError: another form, or a group address.
+    """
+    if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
+        raise ConfigError(f"mac: got {text!r}; expected the form 02:00:00:00:00:01")
+    raw = bytes.fromhex(text.replace(":", ""))
+    if raw[0] & 1 or raw == bytes(6):
+        raise ConfigError(f"mac: {text} is no address that one interface can have")
+    return raw
