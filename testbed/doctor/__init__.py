@@ -1,0 +1,259 @@
+"""What this kernel, these rights and this machine can do: each tried out, with a remedy if not.
+
+Every probe runs in a child process with namespaces of its own, so nothing is left and nothing of
+the host is touched. Must not know how a finding is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.doctor import features, machine
+from testbed.doctor.isolation import Probe, attempt
+
+__all__ = ["CHECKS", "Check", "Finding", "examine", "lacking"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing to find out.
+
+    `needed_by` names the commands that cannot do without it; `used_for` says what it is good for.
+    `network`: the probe wants a network namespace of its own around it.
+    """
+
+    key: str
+    title: str
+    probe: Probe
+    used_for: str
+    how_to_get: str
+    needed_by: tuple[str, ...] = ()
+    network: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """The answer to a check. `why_not` and `how_to_get` are None where it is available."""
+
+    key: str
+    title: str
+    available: bool
+    detail: str
+    why_not: str | None
+    how_to_get: str | None
+    used_for: str
+    needed_by: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return values | {"needed_by": list(self.needed_by)}
+
+
+_BOTH = ("up", "run")
+_DISTRIBUTION_KERNEL = "use a distribution's kernel"
+
+
+def _package(name: str) -> str:
+    return f"apt-get install {name}"
+
+
+def _program(name: str, package: str, used_for: str) -> Check:
+    return Check(
+        key=f"program-{name}",
+        title=name,
+        probe=machine.program(name),
+        used_for=used_for,
+        how_to_get=_package(package),
+    )
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        key="root",
+        title="root",
+        probe=machine.root,
+        needed_by=_BOTH,
+        used_for="namespaces and interfaces",
+        how_to_get="run it with sudo",
+    ),
+    Check(
+        key="capabilities",
+        title="capabilities",
+        probe=machine.capabilities,
+        needed_by=_BOTH,
+        used_for="namespaces, interfaces, raw sockets, counters; agents then let go of them",
+        how_to_get="in a container: --cap-add NET_ADMIN,NET_RAW,SYS_ADMIN,SYS_PTRACE",
+    ),
+    Check(
+        key="namespace",
+        title="network namespaces",
+        probe=features.network_namespace,
+        needed_by=_BOTH,
+        used_for="every node",
+        how_to_get="in a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined",
+    ),
+    Check(
+        key="veth",
+        title="veth pairs",
+        probe=features.veth,
+        network=True,
+        needed_by=_BOTH,
+        used_for="radio interfaces",
+        how_to_get="modprobe veth",
+    ),
+    Check(
+        key="tap",
+        title="TAP interfaces",
+        probe=features.tap,
+        network=True,
+        needed_by=_BOTH,
+        used_for="inner traffic of every node",
+        how_to_get="modprobe tun; in a container: --device /dev/net/tun",
+    ),
+    Check(
+        key="mirror",
+        title="tc ingress, u32, mirred",
+        probe=features.mirror,
+        network=True,
+        needed_by=_BOTH,
+        used_for="who hears whom where more than two nodes do",
+        how_to_get="modprobe -a sch_ingress cls_u32 act_mirred",
+    ),
+    Check(
+        key="packet-socket",
+        title="AF_PACKET with filter",
+        probe=features.packet_socket,
+        network=True,
+        needed_by=_BOTH,
+        used_for="the wire side of every agent",
+        how_to_get="modprobe af_packet; in a container: --cap-add NET_RAW",
+    ),
+    Check(
+        key="mmsg",
+        title="recvmmsg and sendmmsg",
+        probe=features.mmsg,
+        needed_by=_BOTH,
+        used_for="the batching engine mmsg",
+        how_to_get=_DISTRIBUTION_KERNEL,
+    ),
+    Check(
+        key="syscall-counters",
+        title="tracepoint counters",
+        probe=features.syscall_counters,
+        needed_by=("run",),
+        used_for="system calls per packet",
+        how_to_get="a kernel with CONFIG_FTRACE_SYSCALLS; sysctl kernel.perf_event_paranoid=-1",
+    ),
+    Check(
+        key="software-counters",
+        title="perf software counters",
+        probe=features.software_counters,
+        needed_by=("run",),
+        used_for="CPU time and context switches",
+        how_to_get="sysctl kernel.perf_event_paranoid=-1; in a container: --cap-add PERFMON",
+    ),
+    Check(
+        key="processors",
+        title="processors",
+        probe=machine.processors,
+        needed_by=("run",),
+        used_for="tester and node under test on different ones",
+        how_to_get="give the machine or the container at least two",
+    ),
+    Check(
+        key="open-files",
+        title="open files",
+        probe=machine.open_files,
+        needed_by=_BOTH,
+        used_for="the launcher's descriptors",
+        how_to_get=f"ulimit -n {machine.LEAST_OPEN_FILES} or more",
+    ),
+    Check(
+        key="memory",
+        title="memory",
+        probe=machine.memory,
+        used_for="a few MiB a node",
+        how_to_get="",
+    ),
+    Check(
+        key="processes",
+        title="processes",
+        probe=machine.processes,
+        used_for="one a node",
+        how_to_get="sysctl kernel.pid_max=4194304",
+    ),
+    Check(
+        key="neighbour-table",
+        title="neighbour table",
+        probe=machine.neighbour_table,
+        used_for="inner neighbours that one node can know",
+        how_to_get="sysctl net.ipv4.neigh.default.gc_thresh3=8192",
+    ),
+    Check(
+        key="io-uring",
+        title="io_uring",
+        probe=features.io_uring,
+        used_for="batches on a TAP, waiting with a minimum time",
+        how_to_get="sysctl kernel.io_uring_disabled=0; in a container: --security-opt "
+        "seccomp=unconfined",
+    ),
+    Check(
+        key="tpacket-v3",
+        title="TPACKET_V3 ring",
+        probe=features.tpacket_v3,
+        network=True,
+        used_for="batches from a mapped ring",
+        how_to_get=_DISTRIBUTION_KERNEL,
+    ),
+    Check(
+        key="af-xdp",
+        title="AF_XDP",
+        probe=features.af_xdp,
+        network=True,
+        used_for="batches past the network stack",
+        how_to_get=f"{_DISTRIBUTION_KERNEL}; in a container: --cap-add BPF",
+    ),
+    Check(
+        key="netem",
+        title="netem",
+        probe=features.netem,
+        network=True,
+        used_for="delay and loss by the kernel's own emulator",
+        how_to_get="modprobe sch_netem, in linux-modules-extra on Ubuntu",
+    ),
+    _program("ip", "iproute2", "a look into namespaces by hand"),
+    _program("ping", "iputils-ping", "pings by hand in `testbed exec`"),
+    _program("iperf3", "iperf3", "TCP by hand in `testbed exec`"),
+    _program("tcpdump", "tcpdump", "captures by hand in `testbed exec`"),
+    _program("docker", "docker.io", "the image"),
+    Check(
+        key="container-engine",
+        title="container engine",
+        probe=machine.container_engine,
+        used_for="the image",
+        how_to_get=f"{_package('docker.io')}; systemctl start docker",
+    ),
+)
+
+
+def examine(checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+    """Try each check out, one after the other, and yield what was found as soon as it is known."""
+    for check in checks:
+        outcome = attempt(check.probe, network=check.network, timeout_s=10.0)
+        yield Finding(
+            key=check.key,
+            title=check.title,
+            available=outcome.available,
+            detail=outcome.said if outcome.available else "",
+            why_not=None if outcome.available else outcome.said,
+            how_to_get=None if outcome.available else check.how_to_get,
+            used_for=check.used_for,
+            needed_by=check.needed_by,
+        )
+
+
+def lacking(findings: Sequence[Finding]) -> list[Finding]:
+    """Those without which some command cannot work."""
+    return [finding for finding in findings if not finding.available and finding.needed_by]
