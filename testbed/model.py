@@ -27,6 +27,13 @@ TAP_ENGINES: tuple[TapEngine, ...] = get_args(TapEngine)
 RADIO_INTERFACE = "radio0"
 TAP_INTERFACE = "tap0"
 
+RADIO_MTU = 1500
+"""Of every radio interface, in bytes: what a frame carries behind its Ethernet header."""
+MTU_MIN = 1280
+"""Every TAP has an IPv6 address, and IPv6 needs that much (RFC 8200, section 5)."""
+MTU_MAX = RADIO_MTU + 14 - 28 - 14
+"""A radio frame less 28 bytes of downstream header and 14 bytes of inner Ethernet header."""
+
 FORMAT = 1
 """Version of the form that `Topology.to_json` writes."""
 
