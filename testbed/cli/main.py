@@ -1,0 +1,101 @@
+"""The root of the command line: its commands, and how any of them ends.
+
+Must not know what the commands do. Everything that goes wrong in a known way ends here, as one line
+on stderr and a documented exit code; what goes wrong in an unknown way keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from agent import __version__
+from testbed.cli import doctor, inspect, lifecycle, measure, topology
+from testbed.cli.signals import Stopped, StopSignals
+from testbed.errors import TestbedError
+
+EXIT_CODES = """\b
+Exit codes:
+    0  done
+    1  failed
+    2  bad usage or bad file
+    3  a target or threshold was missed, or a node is out of reach
+    4  the kernel, a program or the rights lack something
+  130  stopped with Ctrl-C, everything undone (143: by SIGTERM)
+`exec` ends with the exit code of its command.
+
+Every option can be given as an environment variable: TESTBED_COMMAND_OPTION,
+such as TESTBED_UP_WAIT=30s."""
+
+
+@click.group(
+    context_settings={
+        "auto_envvar_prefix": "TESTBED",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """OBUs and RSUs in Linux network namespaces, and what batching their I/O is worth."""
+
+
+for _module in (lifecycle, inspect, topology, measure, doctor):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point of `testbed`; `arguments` are those of the process where not given."""
+    StopSignals().install()
+    sys.exit(_status(arguments))
+
+
+def _status(arguments: Sequence[str] | None) -> int:
+    try:
+        status = cli.main(arguments, prog_name="testbed", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as shown:
+        shown.show()
+        return 2
+    except click.UsageError as error:
+        _error(_usage(error))
+        return 2
+    except click.ClickException as error:
+        _error(error.format_message())
+        return error.exit_code
+    except TestbedError as error:
+        _error(str(error))
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as stop:
+        # click turns every KeyboardInterrupt into its own exception.
+        cause = stop if isinstance(stop, Stopped) else stop.__cause__
+        _error("stopped")
+        return cause.exit_code if isinstance(cause, Stopped) else 130
+    except BrokenPipeError:
+        # Whoever read stdout has seen enough; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _error(f"{place}{error.strerror or error}")
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: click.UsageError) -> str:
+    message = error.format_message()
+    if error.ctx is None:
+        return message
+    return f"{message} See: {error.ctx.command_path} --help"
+
+
+def _error(message: str) -> None:
+    from testbed import console
+
+    console.error(message)

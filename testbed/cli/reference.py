@@ -1,0 +1,71 @@
+"""Makes docs/cli.md from the parser: `python -m testbed.cli.reference > docs/cli.md`.
+
+Must not know any command by name. A test compares the file with what this makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+
+import click
+
+from testbed.cli.main import EXIT_CODES, cli
+
+_HEAD = """# Command line
+
+Made from the parser by `python -m testbed.cli.reference`; edit the commands, not this file.
+
+Data goes to stdout, progress and errors to stderr. An error is one line, `error: …`.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    context = click.Context(cli, info_name="testbed", **cli.context_settings)
+    parts = [_HEAD, "## Exit codes and environment\n", f"```text\n{_plain(EXIT_CODES)}\n```\n"]
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        if command is not None and not command.hidden:
+            below = click.Context(command, info_name=name, parent=context)
+            parts.extend(_command(command, below))
+    return "\n".join(parts)
+
+
+def _command(command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {context.info_name}\n"
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield f"```text\n{context.command_path} {usage}\n```\n"
+    yield _plain(command.help or "") + "\n"
+    options = [
+        parameter
+        for parameter in command.params
+        if isinstance(parameter, click.Option) and not parameter.hidden
+    ]
+    if options:
+        yield "| option | environment | meaning |\n|---|---|---|"
+        for option in options:
+            yield _option(option, context)
+        yield ""
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
+    if isinstance(option.type, click.Choice):
+        names += " " + " ∣ ".join(f"`{choice}`" for choice in option.type.choices)
+    elif not option.is_flag:
+        names += f" {option.metavar or str(option.type.name).upper()}"
+    meaning = option.help or ""
+    if option.show_default and not option.is_flag:
+        meaning += f" Default: `{option.default}`."
+    return f"| {names} | `{context.auto_envvar_prefix}_{(option.name or '').upper()}` | {meaning} |"
+
+
+def _plain(text: str) -> str:
+    """Help text without click's marks for paragraphs that keep their lines."""
+    return inspect.cleandoc(text).replace("\b\n", "").strip()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,148 @@
+"""What a person sees: tables and data on stdout, progress and errors on stderr.
+
+The only place, beside the terminal report, that knows rich. Must not know what is shown. Colours
+follow the terminal, NO_COLOR and FORCE_COLOR; without a terminal there are none, lines are as long
+as they need to be, and progress is one line for each step.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+_UNBOUNDED = 100_000
+_GOOD_WORDS = {"yes": "green", "no": "red"}
+
+Cell = str | int | float | bool | None
+
+
+def console(stream: TextIO) -> Console:
+    """A console for the stream; no markup, no emoji, no highlighting of what users have named."""
+    return Console(
+        file=stream,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=not stream.isatty(),
+        width=None if stream.isatty() else _UNBOUNDED,
+    )
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout; a terminal or not makes no difference."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Text on stdout as it is, ended by one newline."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """A plain table on stdout: numbers to the right, no data as “–”."""
+    filled = [list(row) for row in rows]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        numbers = [row[index] for row in filled if row[index] is not None]
+        right = bool(numbers) and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
+        )
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in filled:
+        table.add_row(*(_cell(value) for value in row))
+    console(sys.stdout).print(table)
+
+
+def _cell(value: Cell) -> Text:
+    if value is None:
+        return Text("–")
+    text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    return Text(text, style=_GOOD_WORDS.get(text, ""))
+
+
+def note(message: str) -> None:
+    """A line on stderr for whoever watches."""
+    console(sys.stderr).print(Text(message), soft_wrap=True)
+
+
+def error(message: str) -> None:
+    """The one line on stderr that says why a command failed."""
+    line = Text("error: ", style="bold red")
+    line.append(" ".join(message.split()), style="not bold default")
+    console(sys.stderr).print(line, soft_wrap=True)
+
+
+class Steps:
+    """Steps of a longer piece of work, one after the other, on stderr.
+
+    On a terminal a bar moves; elsewhere each step is a line when it is done. What a step is called
+    and how much it has to do is the caller's; the last one named is the one at work.
+    """
+
+    def __init__(self, *, remaining: bool = False) -> None:
+        self._live = sys.stderr.isatty()
+        self._title: str | None = None
+        self._task: TaskID | None = None
+        self._since = 0.0
+        time_column = TimeRemainingColumn() if remaining else TimeElapsedColumn()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}", markup=False),
+            time_column,
+            console=console(sys.stderr),
+            transient=True,
+            disable=not self._live,
+        )
+
+    def __enter__(self) -> Steps:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self._finish()
+        self._progress.stop()
+
+    def step(
+        self, title: str, *, done: float = 0, total: float | None = None, told: str = ""
+    ) -> None:
+        """`title` is at work, `done` of `total` (None: unknown); another title ends the last."""
+        if title != self._title:
+            self._finish()
+            self._title = title
+            self._since = time.monotonic()
+            self._task = self._progress.add_task(title, total=total, told=told)
+        if self._task is not None:
+            self._progress.update(self._task, completed=done, total=total, told=told)
+
+    def _finish(self) -> None:
+        if self._title is None:
+            return
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        note(f"{self._title}: {time.monotonic() - self._since:.2f} s")
+        self._title = self._task = None
