@@ -74,10 +74,9 @@ def schema(what: str) -> None:
     Editors check and complete with it.
     """
     from testbed import console
-    from testbed import schema as formats
+    from testbed.schema import schema_for
 
-    made = formats.topology_schema() if what == "topology" else formats.scenario_schema()
-    console.print_json(made)
+    console.print_json(schema_for(what))
 
 
 COMMANDS = (validate, graph, schema)
