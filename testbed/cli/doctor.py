@@ -16,13 +16,13 @@ def doctor(format: str) -> None:
     that nothing is left. Ends with 4 where something is lacking that `up` or `run` needs.
     """
     from testbed import console
-    from testbed.doctor import CHECKS, examine, lacking
+    from testbed.doctor import checks, examine, lacking
     from testbed.errors import Lacking
 
-    findings = []
+    wanted, findings = checks(), []
     with console.Steps() as steps:
-        for done, finding in enumerate(examine(), 1):
-            steps.step("examined", done=done, total=len(CHECKS), told=finding.title)
+        for done, finding in enumerate(examine(wanted), 1):
+            steps.step("examined", done=done, total=len(wanted), told=finding.title)
             findings.append(finding)
     if format == "json":
         console.print_json([finding.to_json() for finding in findings])

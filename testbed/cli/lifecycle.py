@@ -17,7 +17,9 @@ from testbed.cli.options import duration, format_option, one_file, topology_opti
     show_default=True,
     help="How long agents have to be ready and OBUs to find an upstream; 0 does not wait.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be made, in order, and make nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what would be made, in order, and make nothing."
+)
 @format_option
 def up(
     file: str | None,

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from testbed import limits
 from testbed.doctor import features, machine
 from testbed.doctor.isolation import Probe, attempt
 
-__all__ = ["CHECKS", "Check", "Finding", "examine", "lacking"]
+__all__ = ["Check", "Finding", "checks", "examine", "lacking"]
+
+ROOM_FOR = 100
+"""How many nodes the limits of the machine are held against."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,7 @@ def _program(name: str, package: str, used_for: str) -> Check:
     )
 
 
-CHECKS: tuple[Check, ...] = (
+_FIXED: tuple[Check, ...] = (
     Check(
         key="root",
         title="root",
@@ -163,35 +167,6 @@ CHECKS: tuple[Check, ...] = (
         how_to_get="give the machine or the container at least two",
     ),
     Check(
-        key="open-files",
-        title="open files",
-        probe=machine.open_files,
-        needed_by=_BOTH,
-        used_for="the launcher's descriptors",
-        how_to_get=f"ulimit -n {machine.LEAST_OPEN_FILES} or more",
-    ),
-    Check(
-        key="memory",
-        title="memory",
-        probe=machine.memory,
-        used_for="a few MiB a node",
-        how_to_get="",
-    ),
-    Check(
-        key="processes",
-        title="processes",
-        probe=machine.processes,
-        used_for="one a node",
-        how_to_get="sysctl kernel.pid_max=4194304",
-    ),
-    Check(
-        key="neighbour-table",
-        title="neighbour table",
-        probe=machine.neighbour_table,
-        used_for="inner neighbours that one node can know",
-        how_to_get="sysctl net.ipv4.neigh.default.gc_thresh3=8192",
-    ),
-    Check(
         key="io-uring",
         title="io_uring",
         probe=features.io_uring,
@@ -238,7 +213,21 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def examine(checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+def checks() -> tuple[Check, ...]:
+    """Everything there is to find out here."""
+    return _FIXED + tuple(
+        Check(
+            key="room-" + limit.name.split(" (")[0].replace(" ", "-"),
+            title=limit.name,
+            probe=machine.room(limit.name, ROOM_FOR),
+            used_for=f"room for {ROOM_FOR} nodes",
+            how_to_get=limit.how_to_raise,
+        )
+        for limit in limits.check(ROOM_FOR)
+    )
+
+
+def examine(checks: Sequence[Check]) -> Iterator[Finding]:
     """Try each check out, one after the other, and yield what was found as soon as it is known."""
     for check in checks:
         outcome = attempt(check.probe, network=check.network, timeout_s=10.0)

@@ -7,23 +7,21 @@ feature, nor how to get it.
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import platform
 import socket
 import struct
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from testbed.doctor import rtnetlink
 from testbed.doctor.isolation import CLONE_NEWNET, Unavailable, checked, libc, mount, unshare
+from testbed.errors import Lacking
 
 # Numbers of system calls without a wrapper in the C library; from 424 on all machines agree.
-_NUMBERS = {
-    "x86_64": {"perf_event_open": 298, "bpf": 321},
-    "aarch64": {"perf_event_open": 241, "bpf": 280},
-}
+_BPF = {"x86_64": 321, "aarch64": 280}
 _IO_URING_SETUP = 425
 _IO_URING_MIN_WAIT = 1 << 15
 
@@ -35,13 +33,6 @@ _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 5, 10, 2
 _AF_XDP = 44
 _BPF_MAP_CREATE, _BPF_MAP_TYPE_XSKMAP = 0, 17
-
-_PERF_SOFTWARE, _PERF_TRACEPOINT = 1, 2
-_TASK_CLOCK, _CONTEXT_SWITCHES = 1, 3
-_PERF_ATTRIBUTE_BYTES = 112
-_PERF_SET_FILTER = 0x40082406
-
-TRACEFS = Path("/sys/kernel/tracing")
 
 
 def network_namespace() -> str:
@@ -130,7 +121,10 @@ def af_xdp() -> str:
         # union bpf_attr of BPF_MAP_CREATE: type, key size, value size, entries, flags.
         attribute = (ctypes.c_uint32 * 30)(_BPF_MAP_TYPE_XSKMAP, 4, 4, 1, 0)
         size = ctypes.sizeof(attribute)
-        call = libc().syscall(_number("bpf"), _BPF_MAP_CREATE, attribute, size)
+        number = _BPF.get(platform.machine())
+        if number is None:
+            raise Unavailable(f"number of bpf(2) on {platform.machine()} unknown")
+        call = libc().syscall(number, _BPF_MAP_CREATE, attribute, size)
         os.close(checked(call, "bpf"))
     return ""
 
@@ -145,45 +139,26 @@ def tpacket_v3() -> str:
 
 
 def software_counters() -> str:
-    """CPU time and context switches of a process, as perf_event_open(2) counts them."""
-    for event in (_TASK_CLOCK, _CONTEXT_SWITCHES):
-        os.close(_perf_event(_PERF_SOFTWARE, event))
+    """CPU time and context switches, with the counters that `run` takes."""
+    from testbed.measure.counters import SoftwareCounters
+
+    with _refusal_in_words(), SoftwareCounters(os.getpid()) as counters:
+        counters.start()
     return ""
 
 
 def syscall_counters() -> str:
-    """System calls counted by number: a tracepoint counter with a filter in the kernel."""
-    mounted = (TRACEFS / "events").is_dir()
-    if not mounted:
-        # Into the child's own mount namespace; whether it is mounted for all is not ours to change.
-        mount("tracefs", str(TRACEFS), "tracefs")
+    """System calls, with the counters that `run` takes."""
+    from testbed.measure.counters import SyscallCounters
+
+    with _refusal_in_words(), SyscallCounters(os.getpid()) as counters:
+        counters.start()
+        return counters.method
+
+
+@contextmanager
+def _refusal_in_words() -> Iterator[None]:
     try:
-        event = int((TRACEFS / "events/raw_syscalls/sys_enter/id").read_text())
-    except FileNotFoundError as error:
-        raise Unavailable("this kernel has no tracepoint raw_syscalls:sys_enter") from error
-    descriptor = _perf_event(_PERF_TRACEPOINT, event)
-    with open(descriptor, "rb", buffering=0) as counter:
-        call = libc().ioctl(descriptor, ctypes.c_ulong(_PERF_SET_FILTER), b"id == 0")
-        checked(call, "PERF_EVENT_IOC_SET_FILTER")
-        counter.read(8)
-    return "" if mounted else "tracefs is not mounted, but can be"
-
-
-def _perf_event(kind: int, config: int) -> int:
-    """A counter on this process, all CPUs, kernel included."""
-    attribute = struct.pack("=IIQ", kind, _PERF_ATTRIBUTE_BYTES, config)
-    attribute += b"\0" * (_PERF_ATTRIBUTE_BYTES - len(attribute))
-    call = libc().syscall(_number("perf_event_open"), attribute, 0, -1, -1, 8)
-    try:
-        return checked(call, "perf_event_open")
-    except PermissionError as error:
-        level = Path("/proc/sys/kernel/perf_event_paranoid").read_text().strip()
-        raise Unavailable(f"not allowed (kernel.perf_event_paranoid is {level})") from error
-
-
-def _number(name: str) -> int:
-    machine = platform.machine()
-    try:
-        return _NUMBERS[machine][name]
-    except KeyError:
-        raise OSError(errno.ENOSYS, f"number of {name} on {machine} unknown") from None
+        yield
+    except Lacking as error:
+        raise Unavailable(error.what) from error

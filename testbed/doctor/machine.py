@@ -6,12 +6,12 @@ Nothing here makes anything. Must not know who needs what.
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from testbed import limits
 from testbed.doctor.isolation import Unavailable
 
 # linux/capability.h
@@ -25,7 +25,6 @@ CAPABILITIES = {
 }
 """What `up` and `run` use of root's capabilities."""
 
-LEAST_OPEN_FILES = 1024
 LEAST_PROCESSORS = 2
 _ENGINE_TIMEOUT_S = 5.0
 
@@ -93,30 +92,14 @@ def processors() -> str:
     return f"{usable} usable"
 
 
-def open_files() -> str:
-    """Descriptors: a launcher keeps a few for each of its nodes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < LEAST_OPEN_FILES:
-        raise Unavailable(f"at most {soft}")
-    return f"{soft} (hard limit {hard})"
+def room(name: str, nodes: int) -> Callable[[], str]:
+    """A probe for one of the limits (`testbed.limits`) that `nodes` nodes meet."""
 
+    def look() -> str:
+        (limit,) = (limit for limit in limits.check(nodes) if limit.name == name)
+        have = "without limit" if limit.have is None else f"{limit.have} {limit.unit} left"
+        if not limit.kept:
+            raise Unavailable(f"{have}, {limit.need} needed")
+        return have
 
-def neighbour_table() -> str:
-    """IPv4 neighbours that one network namespace keeps before it forgets (gc_thresh3)."""
-    return Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read_text().strip()
-
-
-def memory() -> str:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return f"{int(line.split()[1]) // 1024} MiB available"
-    raise Unavailable("/proc/meminfo does not say")
-
-
-def processes() -> str:
-    """Processes and threads that may run at once: each node is one."""
-    return f"{_number('/proc/sys/kernel/pid_max')} process numbers"
-
-
-def _number(path: str) -> int:
-    return int(Path(path).read_text())
+    return look
