@@ -1,0 +1,419 @@
+"""System calls and scheduling of one process, counted by the kernel.
+
+Counting a call costs it 0.1 to 0.4 µs, so system calls are counted in a pass of their own and
+never where time is measured; `SoftwareCounters` alone are cheap. Must not know what the process
+does with its calls, only what sort each of them is.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from testbed.errors import Lacking
+from testbed.measure.perf import (
+    TYPE_SOFTWARE,
+    TYPE_TRACEPOINT,
+    Counter,
+    on_all_threads,
+    tracepoint_ids,
+)
+
+
+class CallClass(enum.StrEnum):
+    """What a system call is for. `RING` submits, receives and waits in one (io_uring_enter)."""
+
+    RECEIVE = "receive"
+    SEND = "send"
+    WAIT = "wait"
+    RING = "ring"
+    OTHER = "other"
+
+
+class Side(enum.StrEnum):
+    """Which side of a node a call works for; `UNKNOWN` where its descriptor does not tell."""
+
+    WIRE = "wire"
+    TAP = "tap"
+    UNKNOWN = "unknown"
+
+
+CLASSES: Final[Mapping[str, CallClass]] = {
+    "read": CallClass.RECEIVE,
+    "readv": CallClass.RECEIVE,
+    "recvfrom": CallClass.RECEIVE,
+    "recvmsg": CallClass.RECEIVE,
+    "recvmmsg": CallClass.RECEIVE,
+    "write": CallClass.SEND,
+    "writev": CallClass.SEND,
+    "sendto": CallClass.SEND,
+    "sendmsg": CallClass.SEND,
+    "sendmmsg": CallClass.SEND,
+    "poll": CallClass.WAIT,
+    "ppoll": CallClass.WAIT,
+    "select": CallClass.WAIT,
+    "pselect6": CallClass.WAIT,
+    "epoll_wait": CallClass.WAIT,
+    "epoll_pwait": CallClass.WAIT,
+    "epoll_pwait2": CallClass.WAIT,
+    "clock_nanosleep": CallClass.WAIT,
+    "io_uring_enter": CallClass.RING,
+}
+"""Every call that a data plane is made of; all others are `OTHER`."""
+
+_ON_DESCRIPTOR: Final = frozenset(
+    name for name, kind in CLASSES.items() if kind in (CallClass.RECEIVE, CallClass.SEND)
+)
+
+# Numbers from the kernel's unistd headers; a call that a machine does not have is left out.
+_NUMBERS: Final[Mapping[str, Mapping[str, int]]] = {
+    "x86_64": {
+        "read": 0,
+        "write": 1,
+        "poll": 7,
+        "readv": 19,
+        "writev": 20,
+        "select": 23,
+        "sendto": 44,
+        "recvfrom": 45,
+        "sendmsg": 46,
+        "recvmsg": 47,
+        "clock_nanosleep": 230,
+        "epoll_wait": 232,
+        "pselect6": 270,
+        "ppoll": 271,
+        "epoll_pwait": 281,
+        "recvmmsg": 299,
+        "sendmmsg": 307,
+        "io_uring_enter": 426,
+        "epoll_pwait2": 441,
+    },
+    "aarch64": {
+        "epoll_pwait": 22,
+        "read": 63,
+        "write": 64,
+        "readv": 65,
+        "writev": 66,
+        "pselect6": 72,
+        "ppoll": 73,
+        "clock_nanosleep": 115,
+        "sendto": 206,
+        "recvfrom": 207,
+        "sendmsg": 211,
+        "recvmsg": 212,
+        "recvmmsg": 243,
+        "sendmmsg": 269,
+        "io_uring_enter": 426,
+        "epoll_pwait2": 441,
+    },
+}
+
+_TOTAL: Final = "raw_syscalls:sys_enter"
+
+
+def class_of(name: str) -> CallClass:
+    """What sort of call that is."""
+    return CLASSES.get(name, CallClass.OTHER)
+
+
+def call_numbers() -> Mapping[str, int]:
+    """The numbers of the calls in `CLASSES` on this machine; Lacking where they are not known."""
+    try:
+        return _NUMBERS[platform.machine()]
+    except KeyError:
+        raise Lacking(f"system call numbers of {platform.machine()} are not known") from None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallCounts:
+    """System calls made while counting was on.
+
+    `total` is every call whatever its name, None if that was not asked for. `by_name` has every
+    call in `CLASSES`, also with 0. `by_side` splits those receive and send calls whose descriptor
+    is known to belong to one side; the rest of a name is `by_name` less that.
+    """
+
+    total: int | None
+    by_name: Mapping[str, int]
+    by_side: Mapping[Side, Mapping[str, int]] = field(default_factory=dict)
+    method: str
+    """How calls were told apart: "tracepoint per call" or "number filter"."""
+    complete: bool = True
+    """False if a counter was not running all the time, so that counts are too low."""
+
+    def by_class(self) -> dict[CallClass, int | None]:
+        """Calls by class; `OTHER` is what `total` has beyond the rest, None without a total."""
+        found: dict[CallClass, int | None] = dict.fromkeys(CallClass, 0)
+        for name, count in self.by_name.items():
+            kind = class_of(name)
+            found[kind] = (found[kind] or 0) + count
+        known = sum(self.by_name.values())
+        found[CallClass.OTHER] = None if self.total is None else self.total - known
+        return found
+
+    def by_class_and_side(self) -> dict[tuple[CallClass, Side], int]:
+        """Receive and send calls by side; what no descriptor told is `Side.UNKNOWN`."""
+        found: dict[tuple[CallClass, Side], int] = {}
+        for name in _ON_DESCRIPTOR:
+            kind = CLASSES[name]
+            left = self.by_name.get(name, 0)
+            for side, counts in self.by_side.items():
+                part = counts.get(name, 0)
+                found[kind, side] = found.get((kind, side), 0) + part
+                left -= part
+            found[kind, Side.UNKNOWN] = found.get((kind, Side.UNKNOWN), 0) + left
+        return found
+
+    def data_plane(self) -> int:
+        """Receive, send, wait and ring calls together."""
+        return sum(self.by_name.values())
+
+
+def descriptor_sides(pid: int) -> dict[int, Side]:
+    """Which open descriptors of a process are its wire (AF_PACKET) and its TAP (/dev/net/tun).
+
+    A descriptor that vanishes meanwhile is left out. Any process is looked at in its own network
+    namespace, where /proc/PID/net/packet lists the packet sockets.
+
+    :raises ProcessLookupError: there is no such process.
+    """
+    root = Path(f"/proc/{pid}")
+    try:
+        packet = {
+            line.split()[-1] for line in (root / "net/packet").read_text().splitlines()[1:] if line
+        }
+        numbers = os.listdir(root / "fd")
+    except FileNotFoundError:
+        raise ProcessLookupError(f"process {pid} is gone") from None
+    found: dict[int, Side] = {}
+    for number in numbers:
+        try:
+            target = os.readlink(root / "fd" / number)
+        except FileNotFoundError:
+            continue
+        if target == "/dev/net/tun":
+            found[int(number)] = Side.TAP
+        elif target.startswith("socket:[") and target[8:-1] in packet:
+            found[int(number)] = Side.WIRE
+    return found
+
+
+_Key = tuple[str, Side | None]
+
+
+class _Counters:
+    """Counters on all threads of a process, started and stopped at one moment for each thread."""
+
+    def __init__(self, pid: int, events: Mapping[_Key, tuple[int, int, str | None]]) -> None:
+        def one(thread: int) -> dict[_Key, Counter]:
+            made: dict[_Key, Counter] = {}
+            leader: Counter | None = None
+            try:
+                for key, (kind, config, test) in events.items():
+                    made[key] = Counter(
+                        kind=kind, config=config, thread_id=thread, filter=test, leader=leader
+                    )
+                    leader = leader or made[key]
+            except BaseException:
+                _close_all(made)
+                raise
+            return made
+
+        self._counters = on_all_threads(pid, one, _close_all)
+
+    def start(self) -> None:
+        """Count from here on."""
+        for counters in self._counters:
+            next(iter(counters.values())).enable()
+
+    def stop(self) -> None:
+        """Count no longer; what was counted can still be read."""
+        for counters in self._counters:
+            next(iter(counters.values())).disable()
+
+    def close(self) -> None:
+        """Give all counters back; twice is fine."""
+        for counters in self._counters:
+            _close_all(counters)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _close_all(counters: Mapping[_Key, Counter]) -> None:
+    # The leader goes last: without it the others would run on by themselves.
+    for counter in reversed(list(counters.values())):
+        counter.close()
+
+
+class SyscallCounters(_Counters):
+    """Counts the system calls of a process, of all its threads and of what they start.
+
+    Context manager; counting is off until `start`. Calls are told apart by one tracepoint each
+    (``syscalls:sys_enter_NAME``); where the kernel lacks those, by ``raw_syscalls:sys_enter`` with
+    a filter on the call's number, which costs three times as much.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        sides: Mapping[int, Side] | None = None,
+        total: bool = True,
+        number_filter: bool = False,
+    ) -> None:
+        """Attach to process `pid`.
+
+        `sides` says which descriptors belong to which side (`descriptor_sides`); calls on them are
+        counted apart. `total` counts every call too, which costs each of them some 0.2 µs more.
+        `number_filter` asks for the second way of telling calls apart.
+
+        :raises ProcessLookupError: there is no such process.
+        :raises Lacking: tracepoints are out of reach.
+        """
+        points = {name: f"syscalls:sys_enter_{name}" for name in call_numbers()}
+        ids = tracepoint_ids([_TOTAL, *points.values()])
+        events: dict[tuple[str, Side | None], tuple[int, str | None]] = {}
+        per_call = not number_filter and all(ids[point] is not None for point in points.values())
+        total_id = ids[_TOTAL]
+        if total_id is None and (total or not per_call):
+            raise Lacking(
+                "this kernel has no tracepoint raw_syscalls:sys_enter",
+                "use a kernel with CONFIG_HAVE_SYSCALL_TRACEPOINTS and CONFIG_FTRACE_SYSCALLS",
+            )
+        if total and total_id is not None:
+            events["", None] = (total_id, None)
+        for name, number in call_numbers().items():
+            point = ids[points[name]]
+            if per_call and point is not None:
+                events[name, None] = (point, None)
+                if name in _ON_DESCRIPTOR:
+                    for side, test in _descriptor_tests(sides or {}).items():
+                        events[name, side] = (point, test)
+            elif total_id is not None:
+                events[name, None] = (total_id, f"id == {number}")
+        self.method = "tracepoint per call" if per_call else "number filter"
+        self.told_sides = bool(sides) and per_call
+        super().__init__(pid, {key: (TYPE_TRACEPOINT, *event) for key, event in events.items()})
+
+    def read(self) -> CallCounts:
+        """What has been counted since `start`."""
+        sums: dict[tuple[str, Side | None], int] = {}
+        complete = True
+        for counters in self._counters:
+            for key, counter in counters.items():
+                reading = counter.read()
+                sums[key] = sums.get(key, 0) + reading.value
+                complete &= reading.running_ns >= reading.enabled_ns
+        by_side: dict[Side, dict[str, int]] = {}
+        for (name, side), count in sums.items():
+            if side is not None:
+                by_side.setdefault(side, {})[name] = count
+        return CallCounts(
+            total=sums.get(("", None)),
+            by_name={name: n for (name, side), n in sums.items() if name and side is None},
+            by_side=by_side,
+            method=self.method,
+            complete=complete,
+        )
+
+
+def _descriptor_tests(sides: Mapping[int, Side]) -> dict[Side, str]:
+    tests: dict[Side, list[str]] = {}
+    for descriptor, side in sorted(sides.items()):
+        tests.setdefault(side, []).append(f"fd == {descriptor}")
+    return {side: " || ".join(parts) for side, parts in tests.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoftwareCounts:
+    """What the scheduler and the memory management counted for a process."""
+
+    task_clock_ns: int
+    context_switches: int
+    cpu_migrations: int
+    page_faults: int
+
+
+_SOFTWARE: Final = {
+    "task_clock_ns": 1,
+    "page_faults": 2,
+    "context_switches": 3,
+    "cpu_migrations": 4,
+}
+
+
+class SoftwareCounters(_Counters):
+    """task-clock, context switches, migrations and page faults of a process and all its threads.
+
+    Context manager; counting is off until `start`.
+    """
+
+    def __init__(self, pid: int) -> None:
+        """Attach; raises ProcessLookupError or Lacking."""
+        super().__init__(
+            pid, {(name, None): (TYPE_SOFTWARE, config, None) for name, config in _SOFTWARE.items()}
+        )
+
+    def read(self) -> SoftwareCounts:
+        """What has been counted since `start`."""
+        sums = dict.fromkeys(_SOFTWARE, 0)
+        for counters in self._counters:
+            for (name, _), counter in counters.items():
+                sums[name] += counter.read().value
+        return SoftwareCounts(**sums)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CounterSupport:
+    """What of all this works here. `lacking` says of each thing that does not, why not."""
+
+    syscalls: bool
+    per_call_tracepoints: bool
+    software: bool
+    lacking: tuple[str, ...] = ()
+
+
+def probe_counters() -> CounterSupport:
+    """Try every sort of counter on this very process."""
+    lacking: list[str] = []
+    per_call = False
+    syscalls = _try(lambda: SyscallCounters(os.getpid(), number_filter=True), lacking)
+    if syscalls:
+        with SyscallCounters(os.getpid()) as counters:
+            per_call = counters.method == "tracepoint per call"
+        if not per_call:
+            lacking.append(
+                "no tracepoint per system call; calls are told apart by number, which slows "
+                "each of them by about a microsecond"
+            )
+    software = _try(lambda: SoftwareCounters(os.getpid()), lacking)
+    return CounterSupport(
+        syscalls=syscalls,
+        per_call_tracepoints=per_call,
+        software=software,
+        lacking=tuple(lacking),
+    )
+
+
+def _try(make: Callable[[], _Counters], lacking: list[str]) -> bool:
+    try:
+        make().close()
+    except Lacking as error:
+        lacking.append(str(error))
+        return False
+    return True
