@@ -118,14 +118,21 @@ class LedgerLine(_Model):
 
 
 class Latency(_Model):
-    """One way, in ns; percentiles of `count` delivered packets."""
+    """One way, in ns; percentiles of `count` delivered packets.
+
+    `histogram` has [bin, count] for every bin that is not empty: bins below 2048 are 1 ns wide,
+    above, every power of two is cut into 1024.
+    """
 
     count: Count
+    min_ns: int
     p50_ns: int
     p90_ns: int
     p99_ns: int
     p999_ns: int
     max_ns: int
+    mean_ns: float | None = None
+    histogram: list[tuple[int, int]] = []
 
 
 class Traffic(_Model):
@@ -180,14 +187,23 @@ class Engine(_Model):
     why: str | None = None
 
 
-class Syscalls(_Model):
-    """Calls by name over the window. `kernel` by tracepoint, `node` as the node counted itself."""
+CallClass = Literal["receive", "send", "wait", "ring", "other"]
 
-    kernel: dict[str, int] | None = None
-    node: dict[str, int] | None = None
-    attributed: dict[str, dict[str, int]] = {}
-    """class → name → calls, where the node or the kernel tells wire from TAP."""
-    tracepoints_lost: bool = False
+
+class Syscalls(_Model):
+    """Calls by name over the window: by the kernel's tracepoints, and as the node counted itself.
+
+    `total` is every call whatever its name. `classes` says what each name is for.
+    """
+
+    kernel: dict[str, Count] | None = None
+    total: int | None = None
+    by_side: dict[str, dict[str, Count]] = {}
+    """Side (wire, tap) → name → calls, where the descriptor tells; part of `kernel`."""
+    node: dict[str, Count] | None = None
+    classes: dict[str, CallClass] = {}
+    method: str | None = None
+    complete: bool = True
 
 
 class NodeCounts(_Model):

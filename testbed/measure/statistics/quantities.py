@@ -14,15 +14,7 @@ from typing import Final
 from testbed.results import Traffic, Trial
 from testbed.targets import Better
 
-WIRE_RECEIVE: Final = frozenset({"recvfrom", "recvmsg", "recvmmsg", "recv", "read", "readv"})
-SENDING: Final = frozenset({"sendto", "sendmsg", "sendmmsg", "send", "write", "writev"})
-WAITING: Final = frozenset(
-    {
-        "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait", "epoll_pwait2",
-        "nanosleep", "clock_nanosleep", "futex",
-    }
-)  # fmt: skip
-CLASSES: Final = ("receive", "send", "wait", "other")
+CLASSES: Final = ("receive", "send", "wait", "ring", "other")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,24 +29,39 @@ class Quantity:
     digits: int = 2
 
 
-def syscall_class(name: str) -> str:
-    """receive, send, wait or other, by the name of the system call."""
-    if name in WIRE_RECEIVE:
-        return "receive"
-    if name in SENDING:
-        return "send"
-    return "wait" if name in WAITING else "other"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calls:
+    """System calls of one trial by name, what each name is for, and who counted them."""
+
+    by_name: Mapping[str, int]
+    classes: Mapping[str, str]
+    counted_by: str
+
+    def of(self, wanted: str | None) -> int:
+        """All of them, or those of one class or name."""
+        return sum(
+            count
+            for name, count in self.by_name.items()
+            if wanted is None or wanted in (name, self.classes.get(name, "other"))
+        )
 
 
-def syscalls(trial: Trial) -> tuple[Mapping[str, int], str] | None:
-    """Calls by name and who counted them: the kernel where it did, else the node itself."""
+OTHER_CALLS: Final = "(other)"
+"""The name under which calls stand that the kernel counted without a name."""
+
+
+def calls(trial: Trial) -> Calls | None:
+    """What was counted, by the kernel where it did, else by the node itself."""
     if trial.node is None or trial.node.syscalls is None:
         return None
     counted = trial.node.syscalls
     if counted.kernel is not None:
-        return counted.kernel, "kernel"
+        by_name = dict(counted.kernel)
+        if counted.total is not None:
+            by_name[OTHER_CALLS] = max(counted.total - sum(by_name.values()), 0)
+        return Calls(by_name=by_name, classes=counted.classes, counted_by="kernel")
     if counted.node is not None:
-        return counted.node, "node"
+        return Calls(by_name=counted.node, classes=counted.classes, counted_by="node")
     return None
 
 
@@ -71,29 +78,23 @@ def handled(trial: Trial) -> int | None:
 
 def syscalls_per_packet(trial: Trial, wanted: str | None = None) -> float | None:
     """Calls per packet that the node handled, all or of one class or name."""
-    counted = syscalls(trial)
-    if counted is None:
-        return None
-    calls = sum(
-        count
-        for name, count in counted[0].items()
-        if wanted is None or wanted in (name, syscall_class(name))
-    )
-    return _per(calls, handled(trial))
+    counted = calls(trial)
+    return None if counted is None else _per(counted.of(wanted), handled(trial))
 
 
 def own_count_deviation(trial: Trial) -> float | None:
-    """Relative difference of the node's own count from the kernel's, over all data-plane calls."""
+    """Relative difference of the node's own count from the kernel's, over the calls that both name.
+
+    A call that only one of them has counts as a difference.
+    """
     if trial.node is None or trial.node.syscalls is None:
         return None
     counted = trial.node.syscalls
     if counted.kernel is None or counted.node is None:
         return None
-    names = set(counted.node)
-    # The node counts what it does for packets; what it never names it does not claim to count.
-    kernel = sum(count for name, count in counted.kernel.items() if name in names)
-    own = sum(counted.node.values())
-    return _per(own - kernel, kernel)
+    names = set(counted.kernel) | set(counted.node)
+    apart = sum(abs(counted.node.get(n, 0) - counted.kernel.get(n, 0)) for n in names)
+    return _per(apart, sum(counted.kernel.values()))
 
 
 def loss_ratio(trial: Trial) -> float | None:

@@ -1,0 +1,107 @@
+"""Which trials a scenario makes, in which order. Pure: the same scenario gives the same plan.
+
+Must not know how a trial is run. The order is the point of it: within every cell the variants
+alternate A B B A …, the trials of a pair follow each other at once, and the pairs of a cell are
+spread over the whole run, so that a bad stretch of a shared machine costs every cell a pair rather
+than one cell all of its pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from testbed.scenario import Extent, PassName, Scenario, Variant
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedTrial:
+    """One trial to come. `fresh` asks for a newly started node, and a warm-up, before it."""
+
+    id: int
+    pass_: PassName
+    point: str
+    load: str
+    frame_bytes: int
+    variant: str
+    pair: int
+    duration_s: float
+    fresh: bool
+
+
+def plan_trials(scenario: Scenario, *, quick: bool) -> tuple[PlannedTrial, ...]:
+    """Every trial of the run, in order: for each point the timing pass, then the counting pass."""
+    extent = scenario.extent(quick=quick)
+    steps = [
+        step
+        for point in extent.points
+        for step in (*_timing(scenario, extent, point), *_counting(scenario, extent, point))
+    ]
+    return tuple(
+        PlannedTrial(
+            id=number,
+            pass_=pass_,
+            point=point,
+            load=load,
+            frame_bytes=size,
+            variant=variant,
+            pair=pair,
+            duration_s=duration_s,
+            fresh=fresh,
+        )
+        for number, (pass_, point, load, size, variant, pair, duration_s, fresh) in enumerate(steps)
+    )
+
+
+_Step = tuple[PassName, str, str, int, str, int, float, bool]
+
+
+def _timing(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]:
+    for pair in range(extent.pairs):
+        turn = pair
+        for size in extent.frame_bytes:
+            for load in _loads(scenario, extent, point):
+                variants = _taking_part(scenario, "timing", load)
+                # The order flips from pair to pair, and from load to load within a pair.
+                for variant in variants if turn % 2 == 0 else reversed(variants):
+                    yield (
+                        "timing", point, load, size, variant.name, pair, extent.trial_s[load], True
+                    )  # fmt: skip
+                turn += 1
+
+
+def _counting(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]:
+    """Counts hardly drift, so a variant keeps one life of the node for all its stretches."""
+    counting = extent.counting
+    if counting is None or point not in counting.points:
+        return
+    for size in extent.frame_bytes[:1]:
+        for load in _loads(scenario, extent, point):
+            if load not in counting.loads:
+                continue
+            for variant in _taking_part(scenario, "counting", load):
+                for pair in range(counting.repeats):
+                    yield (
+                        "counting", point, load, size, variant.name, pair, counting.trial_s,
+                        pair == 0,
+                    )  # fmt: skip
+
+
+def _loads(scenario: Scenario, extent: Extent, point: str) -> list[str]:
+    wanted = scenario.point(point).loads
+    return [load for load in extent.loads if load in wanted]
+
+
+def _taking_part(scenario: Scenario, pass_: PassName, load: str) -> list[Variant]:
+    """The variants of a pass at a load, the baseline first."""
+    there = [
+        variant
+        for variant in scenario.variants
+        if pass_ in variant.passes and (variant.loads is None or load in variant.loads)
+    ]
+    return sorted(there, key=lambda variant: not variant.baseline)
+
+
+def estimated_s(plan: tuple[PlannedTrial, ...], *, warm_up_s: float, restart_s: float) -> float:
+    """How long the plan will take, in seconds, if a restart costs `restart_s`."""
+    return sum(step.duration_s + (warm_up_s + restart_s if step.fresh else 0) for step in plan)
