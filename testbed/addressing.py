@@ -80,8 +80,11 @@ def capacity(prefix: Network) -> int:
 
 def prefix_length_for(nodes: int, version: int) -> int:
     """The longest prefix length that has addresses for so many nodes."""
-    bits = 32 if version == 4 else 128
-    return bits - (nodes + (1 if version == 4 else 0)).bit_length()
+    length = 32 if version == 4 else 128
+    family = IPv4Network if version == 4 else IPv6Network
+    while capacity(family((0, length))) < nodes:
+        length -= 1
+    return length
 
 
 def assign4(

@@ -41,7 +41,7 @@ class Document:
 def kind_of(value: object) -> str:
     """What sort of value that is, in words for a message."""
     if value is None:
-        return "nothing"
+        return "blank"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):

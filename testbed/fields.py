@@ -42,6 +42,11 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
     return f", did you mean {folded[near[0]]!r}?" if near else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class _Marker:
     """What all markers share: `check` is the validator, `schema` the description."""
 
@@ -60,6 +65,25 @@ class _Marker:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchema:
         return self.schema()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blank:
+    """Goes with a mapping or list that may be left blank, which counts as an empty one."""
+
+    empty: type[dict[str, Any]] | type[list[Any]]
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: self.empty() if value is None else value, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchema:
+        return {"anyOf": [handler(schema), {"type": "null"}]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +113,9 @@ class Quantity(_Marker):
 
     def schema(self) -> JsonSchema:
         names = "|".join(re.escape(unit) for unit in self.units)
-        number = r"[0-9]+(\.[0-9]+)?"
-        text: JsonSchema = {
-            "type": "string",
-            "pattern": rf"^\s*({number}\s*({names})|0|.*\$\{{.+\}}.*)\s*$",
-        }
+        unit = f"({names}){'?' if self.bare else ''}"
+        number = rf"[0-9]+(\.[0-9]+)?\s*{unit}{'|0' if self.low == 0 else ''}"
+        text: JsonSchema = {"type": "string", "pattern": rf"^\s*({number}|.*\$\{{.+\}}.*)\s*$"}
         if self.bare:
             bounds = {"minimum": self.low} | (
                 {} if math.isinf(self.high) else {"maximum": self.high}
@@ -114,10 +136,8 @@ class Whole(_Marker):
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            refuse(
-                "no whole number" if isinstance(value, float | str) else f"is {kind_of(value)}",
-                expected,
-            )
+            structure = value is None or isinstance(value, dict | list)
+            refuse(f"is {kind_of(value)}" if structure else "no whole number", expected)
         if not self.low <= value <= self.high:
             refuse("too small" if value < self.low else "too large", expected)
         return value
@@ -247,7 +267,7 @@ class Point(_Marker):
         if not isinstance(value, list):
             refuse(f"is {kind_of(value)}", expected)
         if len(value) != 2:
-            refuse(f"has {len(value)} numbers", expected)
+            refuse(f"has {counted(len(value), 'number')}", expected)
         x, y = (self._number(part, expected) for part in value)
         return x, y
 
@@ -260,7 +280,9 @@ class Point(_Marker):
                 refuse("has a part that is no number", expected)
         if isinstance(part, bool) or not isinstance(part, int | float):
             refuse("has a part that is no number", expected)
-        if not abs(part) <= 1e9:
+        if math.isnan(part):
+            refuse("has a part that is no number", expected)
+        if abs(part) > 1e9:
             refuse("too far away", "at most 1e9 metres")
         return float(part)
 

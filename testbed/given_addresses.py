@@ -11,11 +11,14 @@ from typing import TypeVar
 
 from testbed import addressing
 from testbed.document import Place
+from testbed.fields import counted
 from testbed.problems import Problems
 
 Address = TypeVar("Address", IPv4Address, IPv6Address)
 Said = Mapping[str, tuple[Address, int | None] | None]
 """What the file says of each node: an address, and perhaps the length of its prefix."""
+
+_EXAMPLE = {4: addressing.DEFAULT_PREFIX4, 6: addressing.DEFAULT_PREFIX6}
 
 
 def check_prefix(prefix: addressing.Network, nodes: int, problems: Problems) -> None:
@@ -28,14 +31,14 @@ def check_prefix(prefix: addressing.Network, nodes: int, problems: Problems) -> 
             place,
             f"the prefix is in use already, {network} is for {purpose}",
             value=str(prefix),
-            expected="a prefix for hosts, such as 10.77.0.0/16 or fd77::/64",
+            expected=f"a prefix for hosts, such as {_EXAMPLE[prefix.version]}",
         )
     room = addressing.capacity(prefix)
     if nodes > room:
         length = addressing.prefix_length_for(nodes, prefix.version)
         problems.add(
             place,
-            f"{prefix} has {room} address{'es' if room != 1 else ''} for {nodes} nodes",
+            f"{prefix} has {room} address{'' if room == 1 else 'es'} for {counted(nodes, 'node')}",
             expected=f"a prefix of /{length} or shorter",
         )
 

@@ -104,7 +104,9 @@ def _kinds(body: Body, problems: Problems) -> Kinds:
 
 
 def _check_kinds(kinds: Kinds, problems: Problems) -> None:
-    if None in kinds.values():
+    if not kinds:
+        problems.add(("topology", "nodes"), "there are no nodes", expected="an RSU and an OBU")
+    if not kinds or None in kinds.values():
         return
     for kind, meaning in (("obu", "on-board unit"), ("rsu", "roadside unit")):
         if kind not in kinds.values():

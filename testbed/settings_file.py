@@ -9,17 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from testbed import model, units
-from testbed.fields import Choice, JsonSchema, Quantity, Whole
+from testbed.document import kind_of
+from testbed.fields import Blank, Choice, JsonSchema, Quantity, Whole, refuse
 from testbed.validation import Strict
-
-
-def blank(empty: type[dict[str, Any]] | type[list[Any]]) -> BeforeValidator:
-    """What is left blank in YAML counts as an empty mapping or list."""
-    return BeforeValidator(lambda value: empty() if value is None else value)
 
 
 class Hello(Strict):
@@ -29,7 +25,7 @@ class Hello(Strict):
         int | None,
         Quantity(
             parse=units.duration_ms,
-            units=("ms", "s", "min"),
+            units=units.DURATION_UNITS,
             expected="a time from 10ms to 60min in whole milliseconds, such as 1s",
             low=10,
             high=3_600_000,
@@ -72,6 +68,8 @@ class Engine(Strict):
     def _from_word(cls, value: object) -> object:
         if isinstance(value, str):
             return {"wire": value, "tap": value if value in model.TAP_ENGINES else "auto"}
+        if not isinstance(value, dict):
+            refuse(f"is {kind_of(value)}", "a word such as mmsg, or a mapping of wire and tap")
         return value
 
     @classmethod
@@ -86,7 +84,7 @@ class Settings(Strict):
     """What a node is told to do. The same keys serve in defaults, kinds, groups and nodes."""
 
     hello: Annotated[
-        Hello, blank(dict), Field(description="Heartbeats: how often, how many remembered.")
+        Hello, Blank(empty=dict), Field(description="Heartbeats: how often, how many remembered.")
     ] = Hello()
     cached_candidates: Annotated[
         int | None,
@@ -100,7 +98,7 @@ class Settings(Strict):
         int | None,
         Quantity(
             parse=units.size_bytes,
-            units=("B",),
+            units=tuple(units.SIZE_BYTES),
             expected=f"{model.MTU_MIN} to {model.MTU_MAX} bytes: IPv6 needs {model.MTU_MIN}, and "
             f"a radio MTU of {model.RADIO_MTU} leaves {model.MTU_MAX} to the inner packet",
             low=model.MTU_MIN,
@@ -113,7 +111,7 @@ class Settings(Strict):
         ),
     ] = None
     engine: Annotated[
-        Engine, blank(dict), Field(description="How a node reads and writes frames.")
+        Engine, Blank(empty=dict), Field(description="How a node reads and writes frames.")
     ] = Engine()
     handler: Annotated[
         str | None,
@@ -136,7 +134,7 @@ class Settings(Strict):
         int | None,
         Quantity(
             parse=units.duration_us,
-            units=("us", "µs", "ms", "s"),
+            units=units.DURATION_UNITS,
             expected="a time from 0us to 1s in whole microseconds, such as 200us",
             high=1_000_000,
         ),
@@ -168,12 +166,17 @@ class KindedSettings(Settings):
 
 def merge(layers: Sequence[Settings]) -> model.NodeSettings:
     """The settings that hold: for each key the first layer that has it, else the default."""
-    said: dict[str, Any] = {}
+    return model.NodeSettings(**said(layers))
+
+
+def said(layers: Sequence[Settings]) -> dict[str, Any]:
+    """What the layers say of the fields of `NodeSettings`: the first that says it wins."""
+    found: dict[str, Any] = {}
     for layer in layers:
         for name, value in _flat(layer).items():
             if value is not None:
-                said.setdefault(name, value)
-    return model.NodeSettings(**said)
+                found.setdefault(name, value)
+    return found
 
 
 def _flat(layer: Settings) -> dict[str, Any]:

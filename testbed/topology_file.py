@@ -13,8 +13,9 @@ from pydantic import Discriminator, Field, GetJsonSchemaHandler, Tag, model_vali
 from pydantic_core import CoreSchema
 
 from testbed import model
-from testbed.fields import Address, JsonSchema, Point, Prefix, Text, refuse
-from testbed.settings_file import KindedSettings, Settings, blank
+from testbed.document import kind_of
+from testbed.fields import Address, Blank, JsonSchema, Point, Prefix, Text, counted, refuse
+from testbed.settings_file import KindedSettings, Settings
 from testbed.validation import Strict
 
 NODE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]*"
@@ -26,6 +27,7 @@ _NODE_NAME = Text(
     expected="letters, digits, '.', '_' and '-', a letter or digit first",
     longest=LONGEST_NAME,
 )
+_NAMED: JsonSchema = {"propertyNames": _NODE_NAME.schema()}
 _ENDPOINT = Text(
     pattern=rf"{NODE_NAME}(:[^\s:]+)?",
     expected=f"a node, such as rsu1 or rsu1:{model.RADIO_INTERFACE}",
@@ -36,8 +38,8 @@ _ENDPOINT = Text(
 class Kinds(Strict):
     """Settings for all nodes of a kind."""
 
-    obu: Annotated[Settings, blank(dict), Field(description="For all OBUs.")] = Settings()
-    rsu: Annotated[Settings, blank(dict), Field(description="For all RSUs.")] = Settings()
+    obu: Annotated[Settings, Blank(empty=dict), Field(description="For all OBUs.")] = Settings()
+    rsu: Annotated[Settings, Blank(empty=dict), Field(description="For all RSUs.")] = Settings()
 
 
 class NodeBody(KindedSettings):
@@ -85,10 +87,12 @@ class LinkBody(Strict):
     @classmethod
     def _from_list(cls, value: object) -> object:
         value = {"endpoints": value} if isinstance(value, list) else value
-        if isinstance(value, dict):
-            ends = value.get("endpoints")
-            if isinstance(ends, list) and len(ends) != 2:
-                refuse(f"has {len(ends)} endpoints", "two nodes, such as [rsu1, obu1]")
+        expected = "two nodes, such as [rsu1, obu1]"
+        if not isinstance(value, dict):
+            refuse(f"is {kind_of(value)}", expected)
+        ends = value.get("endpoints")
+        if isinstance(ends, list) and len(ends) != 2:
+            refuse(f"has {counted(len(ends), 'endpoint')}", expected)
         return value
 
     @classmethod
@@ -120,7 +124,9 @@ class SegmentBody(Strict):
     @classmethod
     def _from_list(cls, value: object) -> object:
         value = {"members": value} if isinstance(value, list) else value
-        if isinstance(value, dict) and value.get("members") in ([], None) and "members" in value:
+        if not isinstance(value, dict):
+            refuse(f"is {kind_of(value)}", "a list of nodes, such as [rsu1, obu1, obu2]")
+        if value.get("members", [None]) in ([], None):
             refuse("has no members", "at least one node")
         return value
 
@@ -171,39 +177,41 @@ class Body(Strict):
     """The nodes, and who hears whom."""
 
     defaults: Annotated[
-        KindedSettings, blank(dict), Field(description="Settings for every node.")
+        KindedSettings, Blank(empty=dict), Field(description="Settings for every node.")
     ] = KindedSettings()
     kinds: Annotated[
-        Kinds, blank(dict), Field(description="Settings by kind; they win over defaults.")
+        Kinds, Blank(empty=dict), Field(description="Settings by kind; they win over defaults.")
     ] = Kinds()
     groups: Annotated[
-        dict[Annotated[str, _NODE_NAME], Annotated[KindedSettings, blank(dict)]],
-        blank(dict),
+        dict[Annotated[str, _NODE_NAME], Annotated[KindedSettings, Blank(empty=dict)]],
+        Blank(empty=dict),
         Field(
             description="Settings for the nodes that name the group; they win over kinds.",
             default_factory=dict,
+            json_schema_extra=_NAMED,
         ),
     ]
     nodes: Annotated[
-        dict[Annotated[str, _NODE_NAME], Annotated[NodeBody, blank(dict)]],
-        blank(dict),
+        dict[Annotated[str, _NODE_NAME], Annotated[NodeBody, Blank(empty=dict)]],
+        Blank(empty=dict),
         Field(
             description="The nodes by name, in the order in which they get addresses.",
             examples=[{"rsu1": {"kind": "rsu"}, "obu1": {"kind": "obu"}}],
+            json_schema_extra=_NAMED,
         ),
     ]
     links: Annotated[
         list[LinkBody],
-        blank(list),
+        Blank(empty=list),
         Field(description="Pairs of nodes that hear each other.", default_factory=list),
     ]
     segments: Annotated[
         Segments,
-        blank(dict),
+        Blank(empty=dict),
         Field(description="Groups of nodes that all hear each other.", default_factory=dict),
     ]
     addressing: Annotated[
-        Addressing, blank(dict), Field(description="Prefixes of the TAPs' addresses.")
+        Addressing, Blank(empty=dict), Field(description="Prefixes of the TAPs' addresses.")
     ] = Addressing()
 
 

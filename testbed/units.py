@@ -21,6 +21,9 @@ DURATION_NS: Mapping[str, int] = {
     "s": 1_000_000_000,
     "min": 60_000_000_000,
 }
+# Micro is written with either of two letters of Unicode, or with none.
+_MICRO = ("µs", "μs")
+DURATION_UNITS = (*DURATION_NS, *_MICRO)
 SIZE_BYTES: Mapping[str, int] = {
     "B": 1,
     "kB": 1_000,
@@ -86,9 +89,11 @@ def size_bytes(value: object) -> int:
     """A size in bytes. A bare whole number is bytes, as with every MTU and frame length."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"{value}B"
+    elif isinstance(value, float):
+        raise UnitError("not a whole number of bytes", SIZE_EXPECTED)
     elif isinstance(value, str) and value.strip().isdecimal():
         value = f"{value.strip()}B"
-    return _whole(_scaled(value, SIZE_BYTES, SIZE_EXPECTED), "byte", SIZE_EXPECTED)
+    return _whole(_scaled(value, SIZE_BYTES, SIZE_EXPECTED), "B", SIZE_EXPECTED)
 
 
 def rate_bps(value: object) -> int:
@@ -140,8 +145,7 @@ def _scaled(value: object, units: Mapping[str, int], expected: str) -> Fraction:
     number, unit = Fraction(match[1]), match[2]
     if unit in units:
         return number * units[unit]
-    # Micro is written with either of two letters of Unicode, or with none.
-    if unit in ("µs", "μs") and "us" in units:
+    if unit in _MICRO and "us" in units:
         return number * units["us"]
     if not unit:
         if number == 0:
@@ -153,12 +157,12 @@ def _scaled(value: object, units: Mapping[str, int], expected: str) -> Fraction:
 def _near(unit: str, units: Mapping[str, int]) -> str:
     for known in units:
         if known.lower() == unit.lower():
-            return f" (did you mean {known!r}?)"
+            return f", did you mean {known!r}?"
     near = difflib.get_close_matches(unit, units, n=1, cutoff=0.7)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _whole(exact: Fraction, unit: str, expected: str) -> int:
     if exact.denominator != 1:
-        raise UnitError(f"finer than one {unit}", expected)
+        raise UnitError(f"finer than 1{unit}", expected)
     return exact.numerator

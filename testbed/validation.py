@@ -65,6 +65,8 @@ def check(model: type[Model], document: Document) -> Model:
         return model.model_validate(document.value)
     except ValidationError as error:
         found = error.errors(include_url=False)
+        # A misspelt key comes before the one that is missing for that.
+        found.sort(key=lambda details: details["type"] != "extra_forbidden")
         raise FileError([_problem(model, document, details) for details in found]) from None
 
 
@@ -74,21 +76,26 @@ def _problem(model: type[BaseModel], document: Document, details: ErrorDetails) 
     if kind == "extra_forbidden":
         return _unknown_key(model, document, place)
     if kind == "missing":
-        key = str(details["loc"][-1])
-        where = dotted(place) or "the file"
-        return document.error(place, f"{where}: the key {key!r} is missing", expected=repr(key))
+        where = f"{dotted(place)}: " if place else ""
+        return document.error(place, f"{where}the key {str(details['loc'][-1])!r} is missing")
     value = details["input"]
     problem, expected = context.get("problem"), context.get("expected")
     if problem is None:
         problem = f"is {kind_of(value)}" if kind in _EXPECTED else details["msg"].lower()
         expected = _EXPECTED.get(kind)
-    shown = None if isinstance(value, dict | list) else value
     return document.error(
         place,
         f"{dotted(place)}: {problem}",
-        value=shown,
+        value=_shown(value),
         expected=None if expected is None else str(expected),
     )
+
+
+def _shown(value: object) -> object:
+    """The value as far as it says something in one line; a mapping has its own lines."""
+    if isinstance(value, list) and not any(isinstance(part, dict | list) for part in value):
+        return value
+    return None if isinstance(value, dict | list) else value
 
 
 def _place(value: Any, loc: Sequence[str | int]) -> Place:

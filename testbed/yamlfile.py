@@ -11,7 +11,6 @@ always text. Aliases and merge keys (`<<`) work; merged keys keep the line they 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import yaml
 
 from testbed.document import Document, Place, kind_of
 from testbed.errors import InputError
+from testbed.scalars import resolve
 from testbed.variables import VariableError, expand
 
 STDIN = "-"
@@ -32,16 +32,6 @@ MAX_VALUES = 200_000
 MAX_DEPTH = 32
 
 _TAG = "tag:yaml.org,2002:"
-_INT = re.compile(r"[-+]?[0-9]+")
-_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_WORDS: Mapping[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-# Longer digits would only cost time: int() takes quadratic time, and no value here needs them.
-_LONGEST_NUMBER = 40
 
 
 def read(path: str | Path, *, env: Mapping[str, str]) -> Document:
@@ -56,12 +46,11 @@ def parse(text: str, *, file: str, env: Mapping[str, str]) -> Document:
         top = _Builder(file, env).build(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        character = f"U+{ord(error.character):04X}" if isinstance(error.character, str) else None
         raise InputError(
             "a character that YAML does not allow",
             file=file,
             line=line,
-            value=character,
+            value=text[error.position],
             expected="printable text in UTF-8",
         ) from None
     except yaml.MarkedYAMLError as error:
@@ -126,11 +115,13 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, file: str) -> InputErr
 
 @dataclass(kw_only=True, slots=True)
 class _Item:
-    """A value as written: `content` holds items again; `size` counts values, aliases unfolded."""
+    """A value as written: `content` holds items again; `size` and `height` count as if aliases
+    were written out."""
 
     line: int
     content: Any = None
     size: int = 1
+    height: int = 1
     keys: dict[str, int] = field(default_factory=dict)
 
 
@@ -162,7 +153,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if depth > MAX_DEPTH:
-            raise self._error(event, "nested too deeply", expected=f"at most {MAX_DEPTH} levels")
+            raise self._deep(event)
         assert isinstance(event, yaml.NodeEvent)
         anchor = event.anchor
         if anchor is not None:
@@ -195,7 +186,7 @@ class _Builder:
             if isinstance(inner, yaml.SequenceEndEvent):
                 break
             content.append(self._item(inner, events, depth + 1))
-            self._grow(item, content[-1].size, inner)
+            self._grow(item, content[-1], inner)
         return item
 
     def _mapping(self, event: yaml.NodeEvent, events: Iterator[yaml.Event], depth: int) -> _Item:
@@ -221,7 +212,7 @@ class _Builder:
                 merged.append((value, value_event))
             else:
                 content[key] = value
-                self._grow(item, value.size, inner)
+                self._grow(item, value, inner)
         for value, at in merged:
             self._merge(item, value, at)
         return item
@@ -238,10 +229,13 @@ class _Builder:
                 if key not in item.content:
                     item.content[key] = child
                     item.keys[key] = source.keys[key]
-                    self._grow(item, child.size, at)
+                    self._grow(item, child, at)
 
-    def _grow(self, item: _Item, by: int, at: yaml.Event) -> None:
-        item.size += by
+    def _grow(self, item: _Item, child: _Item, at: yaml.Event) -> None:
+        item.size += child.size
+        item.height = max(item.height, child.height + 1)
+        if item.height > MAX_DEPTH:
+            raise self._deep(at)
         if item.size > MAX_VALUES:
             raise self._error(
                 at,
@@ -270,26 +264,15 @@ class _Builder:
             short = tag.replace(_TAG, "!!") if tag.startswith(_TAG) else tag
             raise self._error(event, "a tag is not accepted", value=short, expected="plain values")
 
+    def _deep(self, event: yaml.Event) -> InputError:
+        return self._error(event, "nested too deeply", expected=f"at most {MAX_DEPTH} levels")
+
     def _error(
         self, event: yaml.Event, message: str, *, value: object = None, expected: str | None = None
     ) -> InputError:
         return InputError(
             message, file=self._file, line=_line(event), value=value, expected=expected
         )
-
-
-def resolve(text: str) -> object:
-    """What an unquoted scalar is in YAML 1.2: nothing, a truth value, a number, else text."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if len(text) <= _LONGEST_NUMBER:
-        if _INT.fullmatch(text):
-            return int(text)
-        if _BASED.fullmatch(text):
-            return int(text, 0)
-        if _FLOAT.fullmatch(text):
-            return float(text)
-    return text
 
 
 def _line(event: yaml.Event) -> int:
