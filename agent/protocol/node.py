@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
@@ -126,12 +127,38 @@ class Flow:
         self.hits = 0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FlowRules:
+    """How to act upon kept decisions for a whole batch, without a call of the node per frame.
+
+    From the radio: a frame of `wire_min_bytes` to `wire_max_bytes` whose first `wire_key_bytes` are
+    a key of `flows` goes out once per header of that flow, the header standing in place of the
+    frame's first `wire_replaced_bytes`; with `to_tap`, what follows its first `wire_inner_offset`
+    bytes also goes into the own TAP. From the TAP: a frame of `tap_min_bytes` to `tap_max_bytes`
+    goes out once per header that `kept_tap_headers` has for its first `tap_key_bytes`, behind it.
+    Whoever acts so adds to `hits`, leaves all other frames to the node, in order, and looks up
+    anew after each call of the node.
+    """
+
+    flows: Mapping[bytes, Flow]
+    wire_key_bytes: int
+    wire_min_bytes: int
+    wire_max_bytes: int
+    wire_replaced_bytes: int
+    wire_inner_offset: int
+    tap_key_bytes: int
+    tap_min_bytes: int
+    tap_max_bytes: int
+
+
 class BaseNode(ABC):
     """Reading, filtering and counting; what a message means is the subclasses' matter.
 
     A message is taken only if its own destination is this node or a group address. `drops` counts
     by cause; whoever handles frames outside of this class adds to it what it drops.
     """
+
+    flow_rules: FlowRules
 
     def __init__(self, mac: bytes, *, max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES) -> None:
         self.mac = checked_mac(mac, "mac")
@@ -173,6 +200,10 @@ class BaseNode(ABC):
     @abstractmethod
     def tap_into(self, frame: bytes, now_ns: int, out: Outgoing) -> None:
         """`on_tap`, appending to `out`."""
+
+    @abstractmethod
+    def kept_tap_headers(self, start: bytes) -> tuple[bytes, ...] | None:
+        """The kept decision about frames from the TAP that begin with `start` (see `FlowRules`)."""
 
     @abstractmethod
     def _message(self, message: Message, now_ns: int, out: Outgoing) -> None:

@@ -29,6 +29,7 @@ from agent.protocol.node import (
     DEFAULT_MAX_FRAME_BYTES,
     BaseNode,
     Flow,
+    FlowRules,
     HeardRsu,
     NodeSnapshot,
     node_routes,
@@ -61,6 +62,17 @@ class Obu(BaseNode):
         super().__init__(mac, max_frame_bytes=max_frame_bytes)
         self._tap_header: bytes | None = None
         self._max_inner_bytes = max_frame_bytes - UPSTREAM_OVERHEAD_BYTES
+        self.flow_rules = FlowRules(
+            flows=self._flows,
+            wire_key_bytes=_KEY_BYTES,
+            wire_min_bytes=DOWNSTREAM_MIN_BYTES,
+            wire_max_bytes=max_frame_bytes,
+            wire_replaced_bytes=12,
+            wire_inner_offset=DOWNSTREAM_OVERHEAD_BYTES,
+            tap_key_bytes=0,
+            tap_min_bytes=INNER_MIN_BYTES,
+            tap_max_bytes=self._max_inner_bytes,
+        )
         self._routes = Routes(self._changed)
         self._upstreams = Upstreams(
             self._changed,
@@ -107,6 +119,9 @@ class Obu(BaseNode):
             self.drops[DropCause.OVERSIZED] += 1
         else:
             self.drops[DropCause.NO_UPSTREAM] += 1
+
+    def kept_tap_headers(self, start: bytes) -> tuple[bytes, ...] | None:
+        return None if self._tap_header is None else (self._tap_header,)
 
     def _message(self, message: Message, now_ns: int, out: Outgoing) -> None:
         match message:

@@ -34,6 +34,7 @@ from agent.protocol.node import (
     MAX_FLOWS,
     BaseNode,
     Flow,
+    FlowRules,
     NodeSnapshot,
     node_routes,
 )
@@ -89,6 +90,17 @@ class Rsu(BaseNode):
         self._routes = Routes(self._changed)
         self._clients = ClientCache(self.mac, self._changed, max_clients=max_clients)
         self._tap_flows: dict[bytes, tuple[bytes, ...]] = {}
+        self.flow_rules = FlowRules(
+            flows=self._flows,
+            wire_key_bytes=_KEY_BYTES,
+            wire_min_bytes=UPSTREAM_MIN_BYTES,
+            wire_max_bytes=self._max_upstream_bytes,
+            wire_replaced_bytes=UPSTREAM_OVERHEAD_BYTES,
+            wire_inner_offset=UPSTREAM_OVERHEAD_BYTES,
+            tap_key_bytes=_TAP_KEY_BYTES,
+            tap_min_bytes=INNER_MIN_BYTES,
+            tap_max_bytes=self._max_inner_bytes,
+        )
 
     # -- decisions, for every path that moves data --------------------------------------------
 
@@ -141,6 +153,9 @@ class Rsu(BaseNode):
             headers = self._tap_headers(frame)
         for header in headers:
             out.wire.append(header + frame)
+
+    def kept_tap_headers(self, start: bytes) -> tuple[bytes, ...] | None:
+        return self._tap_flows.get(start)
 
     def _tap_headers(self, frame: bytes) -> tuple[bytes, ...]:
         """What goes in front of the copies of a frame from the own TAP; counts what is dropped."""
