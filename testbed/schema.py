@@ -23,7 +23,16 @@ def _topology() -> type[BaseModel]:
     return TopologyFile
 
 
-MODELS: Mapping[str, Callable[[], type[BaseModel]]] = {"topology": _topology}
+def _scenario() -> type[BaseModel]:
+    from testbed.scenario_file import ScenarioFile
+
+    return ScenarioFile
+
+
+MODELS: Mapping[str, Callable[[], type[BaseModel]]] = {
+    "topology": _topology,
+    "scenario": _scenario,
+}
 """The files that have a schema. A new sort of file enters its model here."""
 
 

@@ -158,7 +158,7 @@ def _near(unit: str, units: Mapping[str, int]) -> str:
     for known in units:
         if known.lower() == unit.lower():
             return f", did you mean {known!r}?"
-    near = difflib.get_close_matches(unit, units, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(unit, units, n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""
 
 
