@@ -1,0 +1,338 @@
+"""The ring itself: io_uring as numpy arrays, one system call per batch.
+
+A `Ring` maps the kernel's rings and nothing more: submissions are filled in as columns of a
+structured array, queued by slot number and handed over by one `enter`, completions come back as
+a structured array. It knows nothing of frames, batches or engines.
+
+Slots. `sqes` has `entries` slots, and a slot may be filled once and queued again and again: the
+kernel copies it during `enter` (IORING_FEAT_SUBMIT_STABLE), so after `enter` every slot is free
+to change, and an unchanged one needs only to be queued. The memory that a slot's `addr` points
+to must stay valid until its completion.
+
+Order of memory accesses: with IORING_SETUP_DEFER_TASKRUN (always, where the kernel has it) the
+kernel touches the rings only inside this thread's own `enter`, so plain loads and stores suffice
+on every machine. Without it completions may appear at any time, which Python can only follow on
+a strongly ordered machine: elsewhere the ring is refused (see `ordering`).
+
+One thread owns a ring: the one that made it (IORING_SETUP_SINGLE_ISSUER; any other gets EEXIST).
+So make it after fork(2). Rights may be dropped afterwards.
+
+Sources: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.linux import uring_abi as abi
+from agent.linux.mapping import Mapping
+from agent.linux.ordering import strongly_ordered
+from agent.linux.uring_abi import Feature, Register, Setup
+
+# No argtypes: converting seven arguments through them costs more than the system call itself.
+_syscall: Final = ctypes.CDLL(None, use_errno=True).syscall
+_syscall.restype = ctypes.c_long
+_NR_SETUP: Final = ctypes.c_long(abi.NR_SETUP)
+_NR_ENTER: Final = ctypes.c_long(abi.NR_ENTER)
+_NR_REGISTER: Final = ctypes.c_long(abi.NR_REGISTER)
+_NO_ARG: Final = ctypes.c_void_p(0)
+_SIGMASK_SIZE: Final = ctypes.c_size_t(8)
+_ARG_SIZE: Final = ctypes.c_size_t(abi.GETEVENTS_SIZE)
+_GETEVENTS: Final = abi.ENTER_GETEVENTS
+_GETEVENTS_ARG: Final = abi.ENTER_GETEVENTS | abi.ENTER_EXT_ARG
+_unpack_cqe: Final = struct.Struct("=QiI").unpack_from
+_pack_wait: Final = struct.Struct("=QIIQqq").pack_into
+
+_WANTED: Final = Setup.CQSIZE | Setup.SUBMIT_ALL
+_BEST: Final = _WANTED | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
+_COOPERATIVE: Final = _WANTED | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG
+_NEEDED: Final = Feature.SINGLE_MMAP | Feature.NODROP | Feature.SUBMIT_STABLE | Feature.EXT_ARG
+
+Submissions = npt.NDArray[np.void]
+Completions = npt.NDArray[np.void]
+
+
+def _failed(what: str) -> OSError:
+    error = ctypes.get_errno()
+    return OSError(error, os.strerror(error), what)
+
+
+def _setup(entries: int, cq_entries: int, flags: Setup) -> tuple[int, npt.NDArray[np.void]]:
+    params = np.zeros(1, abi.PARAMS)
+    params["flags"] = int(flags)
+    params["cq_entries"] = cq_entries
+    fd = _syscall(_NR_SETUP, entries, ctypes.c_void_p(params.ctypes.data))
+    if fd < 0:
+        raise _failed("io_uring_setup")
+    return int(fd), params
+
+
+class Ring:
+    """A ring of `entries` slots (a power of two is made of it) for the calling thread.
+
+    `flags` None takes the best set that this kernel accepts; `flags` then says which it was, and
+    `why` what was missing. Raises OSError when the kernel refuses (ENOSYS: no io_uring, EPERM:
+    forbidden by kernel.io_uring_disabled or a seccomp filter, ENOMEM: memory limits) and
+    NotImplementedError where a needed feature or the machine's ordering is missing.
+    """
+
+    def __init__(
+        self, entries: int, *, cq_entries: int | None = None, flags: Setup | None = None
+    ) -> None:
+        wanted_cq = cq_entries if cq_entries is not None else 4 * entries
+        self.why = ""
+        if flags is not None:
+            self.fd, params = _setup(entries, wanted_cq, flags)
+        else:
+            try:
+                self.fd, params = _setup(entries, wanted_cq, _BEST)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self.fd, params = _setup(entries, wanted_cq, _COOPERATIVE)
+                self.why = "kernel without IORING_SETUP_DEFER_TASKRUN (Linux 6.1)"
+        self.flags = Setup(int(params["flags"][0]))
+        self.features = Feature(int(params["features"][0]) & int(sum(Feature)))
+        self.entries = int(params["sq_entries"][0])
+        self.cq_entries = int(params["cq_entries"][0])
+        self._maps: list[Mapping] = []
+        try:
+            self._check()
+            self._map(params)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self) -> None:
+        if Setup.NO_SQARRAY in self.flags:
+            raise ValueError("slots are queued by number, which needs the index array")
+        if missing := _NEEDED & ~self.features:
+            raise NotImplementedError(f"this kernel's io_uring lacks {missing!r}")
+        ordered, why = strongly_ordered()
+        if not ordered and Setup.DEFER_TASKRUN not in self.flags:
+            raise NotImplementedError(why)
+
+    def _map(self, params: npt.NDArray[np.void]) -> None:
+        sq, cq = params["sq_off"][0], params["cq_off"][0]
+        size = max(
+            int(sq["array"]) + 4 * self.entries,
+            int(cq["cqes"]) + abi.CQE.itemsize * self.cq_entries,
+        )
+        rings = Mapping(size, fd=self.fd, offset=abi.OFF_SQ_RING)
+        self._maps.append(rings)
+        slots = Mapping(abi.SQE.itemsize * self.entries, fd=self.fd, offset=abi.OFF_SQES)
+        self._maps.append(slots)
+
+        self.sqes: Submissions = slots.array(abi.SQE, self.entries)
+        self.sqes_address = slots.address
+        self._sq_tail = rings.word(int(sq["tail"]))
+        self._cq_head = rings.word(int(cq["head"]))
+        self._cq_tail = rings.word(int(cq["tail"]))
+        self._cq_overflow = rings.word(int(cq["overflow"]))
+        self._cqes = rings.array(abi.CQE, self.cq_entries, int(cq["cqes"]))
+        self._sq_mask = self.entries - 1
+        self._cq_mask = self.cq_entries - 1
+        self._numbers = np.arange(self.entries, dtype=np.uint32)
+        self._array = rings.bytes(int(sq["array"]), 4 * self.entries).view(np.uint32)
+        # Counts that never wrap; what the rings hold is their low 32 bits.
+        self._queued = self._taken = self._sq_tail[0]
+        self._reaped = self._cq_head[0]
+        # Completions as two words each: numpy copies them many times faster than records.
+        self._cqe_words = self._cqes.view(np.uint64).reshape(self.cq_entries, 2)
+        self._cqe_bytes = self._cqes.view(np.uint8).data
+        self._done = np.zeros(self.cq_entries, abi.CQE)
+        self._done_words = self._done.view(np.uint64).reshape(self.cq_entries, 2)
+
+        self._wait_buffer = np.zeros(1, abi.GETEVENTS)
+        self._wait_bytes = self._wait_buffer.view(np.uint8).data
+        self._wait_pointer = ctypes.c_void_p(self._wait_buffer.ctypes.data)
+        self._wait_ts = self._wait_buffer.ctypes.data + abi.GETEVENTS_SIZE
+        self._wait_key: tuple[int, int | None] = (0, None)
+        self._enter_fd = ctypes.c_int(self.fd)
+        self._enter_flags = 0
+
+    # -- submitting ---------------------------------------------------------------------------
+
+    @property
+    def space(self) -> int:
+        """Slots that can be queued before the next `enter`."""
+        return self.entries - (self._queued - self._taken)
+
+    def queue(self, first: int, count: int) -> None:
+        """Queue slots `first` … `first + count - 1`, in this order; ValueError past `space`."""
+        self.queue_slots(self._numbers[first : first + count])
+
+    def queue_slots(self, slots: npt.NDArray[np.uint32]) -> None:
+        """Queue the slots with these numbers, in this order; ValueError past `space`."""
+        count = len(slots)
+        if self._queued - self._taken + count > self.entries:
+            raise ValueError(f"{count} submissions to queue, room for {self.space}")
+        start = self._queued & self._sq_mask
+        end = start + count
+        if end <= self.entries:
+            self._array[start:end] = slots
+        else:
+            split = self.entries - start
+            self._array[start:] = slots[:split]
+            self._array[: count - split] = slots[split:]
+        self._queued += count
+
+    def enter(self, wait: int = 0, *, min_wait_us: int = 0, timeout_us: int | None = None) -> int:
+        """Submit all that is queued, then wait for `wait` completions; one system call.
+
+        Returns how many submissions the kernel took (each of them completes exactly once, or
+        more often if multishot). Waiting ends when `wait` completions are there, or
+        `timeout_us` after the call, or on a signal: the caller looks with `reap`. With
+        `min_wait_us` it is a bounded wait for a batch: the call lasts until `wait` completions
+        are there, or `min_wait_us` have passed and at least one is; if there is none by then it
+        goes on, and the first one ends it (IORING_FEAT_MIN_TIMEOUT, Linux 6.12; NotImplementedError
+        where missing). Also with `wait` 0 deferred work runs, so that completions appear.
+
+        OSError EBUSY or EAGAIN: nothing was taken; reap first, then try again.
+        """
+        pending = self._queued - self._taken
+        if pending:
+            self._sq_tail[0] = self._queued & 0xFFFFFFFF
+        if timeout_us is None and not min_wait_us:
+            flags = _GETEVENTS | self._enter_flags
+            taken = _syscall(
+                _NR_ENTER, self._enter_fd, pending, wait, flags, _NO_ARG, _SIGMASK_SIZE
+            )
+        else:
+            if (min_wait_us, timeout_us) != self._wait_key:
+                self._set_wait(min_wait_us, timeout_us)
+            flags = _GETEVENTS_ARG | self._enter_flags
+            taken = _syscall(
+                _NR_ENTER, self._enter_fd, pending, wait, flags, self._wait_pointer, _ARG_SIZE
+            )
+        if taken >= 0:
+            self._taken += taken
+            return int(taken)
+        error = ctypes.get_errno()
+        if error not in (errno.ETIME, errno.EINTR):
+            raise OSError(error, os.strerror(error), "io_uring_enter")
+        return 0
+
+    def _set_wait(self, min_wait_us: int, timeout_us: int | None) -> None:
+        if min_wait_us and Feature.MIN_TIMEOUT not in self.features:
+            raise NotImplementedError("this kernel has no minimum wait time (Linux 6.12)")
+        if timeout_us is None:
+            _pack_wait(self._wait_bytes, 0, 0, 0, min_wait_us, 0, 0, 0)
+        else:
+            seconds, rest_us = divmod(timeout_us, 1_000_000)
+            _pack_wait(
+                self._wait_bytes, 0, 0, 0, min_wait_us, self._wait_ts, seconds, rest_us * 1000
+            )
+        self._wait_key = (min_wait_us, timeout_us)
+
+    # -- completions --------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> int:
+        """Completions that `reap` would return now."""
+        return (self._cq_tail[0] - self._reaped) & 0xFFFFFFFF
+
+    @property
+    def cq_overflow(self) -> int:
+        """Completions the kernel had to keep aside because the ring was full; none is lost."""
+        return int(self._cq_overflow[0])
+
+    def reap(self) -> Completions:
+        """All completions that are there (fields user_data, res, flags), in order of completion.
+
+        A copy, valid until the next `reap`; the ring's places are free again.
+        """
+        count = (self._cq_tail[0] - self._reaped) & 0xFFFFFFFF
+        if not count:
+            return self._done[:0]
+        start = self._reaped & self._cq_mask
+        end = start + count
+        if end <= self.cq_entries:
+            self._done_words[:count] = self._cqe_words[start:end]
+        else:
+            split = self.cq_entries - start
+            self._done_words[:split] = self._cqe_words[start:]
+            self._done_words[split:count] = self._cqe_words[: count - split]
+        self._reaped += count
+        self._cq_head[0] = self._reaped & 0xFFFFFFFF
+        return self._done[:count]
+
+    def reap_one(self) -> tuple[int, int, int] | None:
+        """The next completion as (user_data, res, flags): cheaper than `reap` for one or two."""
+        if self._cq_tail[0] == self._reaped & 0xFFFFFFFF:
+            return None
+        completion = _unpack_cqe(self._cqe_bytes, (self._reaped & self._cq_mask) * 16)
+        self._reaped += 1
+        self._cq_head[0] = self._reaped & 0xFFFFFFFF
+        user_data, result, flags = completion
+        return user_data, result, flags
+
+    # -- registering --------------------------------------------------------------------------
+
+    def register(self, opcode: Register, arg: int, count: int) -> int:
+        """io_uring_register(2); `arg` is an address. OSError as the kernel has it."""
+        result = _syscall(_NR_REGISTER, self.fd, int(opcode), ctypes.c_void_p(arg), count)
+        if result < 0:
+            raise _failed(f"io_uring_register {opcode.name}")
+        return int(result)
+
+    def register_files(self, fds: Sequence[int]) -> None:
+        """Name descriptors by position, to be used with SQE_FIXED_FILE: saves their lookup."""
+        table = np.array(fds, np.int32)
+        self.register(Register.FILES, table.ctypes.data, len(table))
+
+    def register_buffers(self, buffers: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Pin memory for READ_FIXED and WRITE_FIXED, named by position (`buf_index`).
+
+        Counts against RLIMIT_MEMLOCK unless the ring was made with CAP_IPC_LOCK (ENOMEM).
+        The arrays must be contiguous and outlive the ring.
+        """
+        table = np.zeros(len(buffers), abi.IOVEC)
+        for row, buffer in zip(table, buffers, strict=True):
+            if not buffer.flags.c_contiguous:
+                raise ValueError("a registered buffer must be contiguous")
+            row["base"], row["len"] = buffer.ctypes.data, buffer.nbytes
+        self.register(Register.BUFFERS, table.ctypes.data, len(table))
+
+    def register_eventfd(self, eventfd: int) -> None:
+        """Signal `eventfd` for completions, so that the ring can sit in an epoll loop.
+
+        The ring's own descriptor polls readable too, and costs less: use it where possible.
+        """
+        table = np.array([eventfd], np.int32)
+        self.register(Register.EVENTFD, table.ctypes.data, 1)
+
+    def register_ring(self) -> None:
+        """Let `enter` name the ring by its registered number: saves a file lookup per call."""
+        update = np.zeros(1, abi.RSRC_UPDATE)
+        update["offset"], update["data"] = 0xFFFFFFFF, self.fd
+        self.register(Register.RING_FDS, update.ctypes.data, 1)
+        self._enter_fd = ctypes.c_int(int(update["offset"][0]))
+        self._enter_flags = abi.ENTER_REGISTERED_RING
+
+    def fileno(self) -> int:
+        """The ring's descriptor: polls readable when completions are there or can be had."""
+        return self.fd
+
+    def close(self) -> None:
+        """Cancel what is under way and give everything back; twice is fine."""
+        if self.fd < 0:
+            return
+        os.close(self.fd)
+        self.fd = -1
+        for mapping in self._maps:
+            mapping.release()
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,98 @@
+"""AF_XDP without a library: what to import, and whether it can be used here.
+
+`XskSocket` (xsk_socket) owns the memory and the rings, `Attachment` (xdp) puts the program that
+feeds it on the interface. Must not know batches, engines or protocols.
+
+Source: Documentation/networking/af_xdp.rst.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+import threading
+from typing import Final
+
+from agent.linux.xdp import MODE_GENERIC, MODE_NATIVE, Attachment
+from agent.linux.xsk_socket import RX_HEADROOM, XskSocket
+
+__all__ = [
+    "MODE_GENERIC",
+    "MODE_NATIVE",
+    "RX_HEADROOM",
+    "Attachment",
+    "XskSocket",
+    "attach",
+    "probe",
+]
+
+_CLONE_NEWNET: Final = 0x40000000
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+
+
+def attach(ifindex: int, mac: bytes) -> tuple[Attachment, str]:
+    """The program on the interface in the fastest mode that it has, and why not a faster one.
+
+    Native XDP where the driver has it (veth has), else generic. OSError as `Attachment` has it.
+    """
+    try:
+        return Attachment(ifindex, mac, mode=MODE_NATIVE), ""
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE):
+            raise
+        why = f"no native XDP here ({os.strerror(error.errno)}), generic XDP instead"
+    return Attachment(ifindex, mac, mode=MODE_GENERIC), why
+
+
+def probe() -> tuple[bool, str]:
+    """Whether this process may use AF_XDP, and if not, why not.
+
+    Really makes a socket and attaches the program, to the loopback interface of a network
+    namespace of its own that lives as long as the attempt; leaves nothing. Without the right to
+    make a namespace (CAP_SYS_ADMIN) everything but attaching is tried, on the one that is there.
+    """
+    outcome: list[tuple[bool, str]] = []
+
+    def attempt() -> None:
+        try:
+            outcome.append(_try_all())
+        except NotImplementedError as error:
+            outcome.append((False, str(error)))
+        except OSError as error:
+            outcome.append((False, _explain(error)))
+
+    # A thread of its own: unshare(2) moves only the thread that calls it.
+    thread = threading.Thread(target=attempt, name="xsk-probe")
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+def _try_all() -> tuple[bool, str]:
+    own = ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) == 0
+    loopback = socket.if_nametoindex("lo")
+    if own:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
+    with XskSocket(loopback, chunks=4) as xsk, contextlib.ExitStack() as stack:
+        if own:
+            attachment = Attachment(loopback, bytes(6), mode=MODE_GENERIC)
+            stack.callback(attachment.close)
+            attachment.feed(0, xsk.fileno())
+    return True, ""
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"AF_XDP needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF ({error.strerror})"
+    if error.errno == errno.EAFNOSUPPORT:
+        return "this kernel has no AF_XDP sockets (CONFIG_XDP_SOCKETS)"
+    if error.errno == errno.ENOBUFS:
+        return "AF_XDP needs more locked memory than allowed (RLIMIT_MEMLOCK)"
+    return f"AF_XDP: {error}"
