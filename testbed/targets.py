@@ -145,12 +145,13 @@ def _throughput(
 
 
 def _syscalls(batch: int) -> Target:
-    # A single figure is claimed to the precision it is written in: half a unit of its last place.
+    # The claim is the arithmetic, to the precision in which the source writes it: half a unit of
+    # the last place.
     half_unit = 0.005 if batch == 1 else 0.0005
-    claimed = float(_arithmetic_percent(batch)) / 100
+    claimed = arithmetic_reduction(batch)
     return Target(
         key=f"syscalls-{batch}",
-        claim=f"system calls, batch of {batch}",
+        claim=f"system calls, batch {batch}",
         source="system calls, batch of 1 / 8 / 16 / 32: −0 / −87.5 / −93.8 / −96.9 %",
         quantity="syscalls_per_packet",
         bands=(Band.MAX,),
@@ -182,13 +183,15 @@ def _cpu(key: str, claim: str, source: str, most: float, node: str | None = None
     )
 
 
-def _none_added(key: str, claim: str, source: str, quantity: str, reading: str) -> Target:
+def _none_added(
+    key: str, claim: str, source: str, quantity: str, reading: str, *bands: Band
+) -> Target:
     return Target(
         key=key,
         claim=claim,
         source=source,
         quantity=quantity,
-        bands=(Band.LOW, Band.MEDIUM, Band.HIGH),
+        bands=bands,
         least=1 + NONE_ADDED_MARGIN,
         most=None,
         better=Better.LOWER,
@@ -197,6 +200,7 @@ def _none_added(key: str, claim: str, source: str, quantity: str, reading: str) 
     )
 
 
+_PACED = (Band.LOW, Band.MEDIUM, Band.HIGH)
 _HIGH_SOURCE = "throughput, high load (> 10 000 pps): +200…300 % (2–3×; the source writes both)"
 _NODES_SOURCE = "OBU and RSU, normal traffic / high traffic: +15…20 % / +200…300 %, CPU −15…25 %"
 
@@ -240,7 +244,7 @@ TARGETS: Final[tuple[Target, ...]] = (
     _throughput("throughput-high", "throughput, high load", _HIGH_SOURCE, Band.MAX, 3.0, 4.0),
     _throughput(
         "throughput-high-times",
-        "throughput, high load, as “2–3×”",
+        "throughput, high (“2–3×”)",
         _HIGH_SOURCE,
         Band.MAX,
         2.0,
@@ -254,7 +258,7 @@ TARGETS: Final[tuple[Target, ...]] = (
         claim="context switches",
         source="context switches: 2–3× fewer",
         quantity="switches_per_packet",
-        bands=(Band.LOW, Band.MEDIUM, Band.HIGH),
+        bands=_PACED,
         least=1 / 2,
         most=1 / 3,
         better=Better.LOWER,
@@ -268,26 +272,29 @@ TARGETS: Final[tuple[Target, ...]] = (
         "latency: none added",
         "latency_p50_us",
         "one way, from the timestamp in the payload to the kernel's receive timestamp at the sink",
+        *_PACED,
     ),
     _none_added(
         "latency-p99",
-        "latency, 99th percentile",
+        "latency, p99",
         "latency: none added",
         "latency_p99_us",
         "one way, from the timestamp in the payload to the kernel's receive timestamp at the sink",
+        *_PACED,
     ),
     _none_added(
         "memory",
         "memory",
         "memory: none added (buffers reused)",
         "pss_bytes",
-        "proportional set size of the node at the end of the trial",
+        "proportional set size of the node at the end of a trial with many packets",
+        Band.HIGH,
     ),
     *_node_rows("obu"),
     *_node_rows("rsu"),
     _throughput(
         "extreme",
-        "recvmmsg/sendmmsg, extreme load",
+        "extreme load",
         "recvmmsg/sendmmsg, “extreme loads” (named as potential): 5–10×",
         Band.MAX,
         5.0,

@@ -68,6 +68,8 @@ class Finding:
     reason: str
     at_least: bool = False
     pairs_needed: int | None = None
+    plain: bool = False
+    """Whether figure, interval and claim alone explain the verdict."""
     beside: tuple[tuple[str, Ratio], ...] = ()
 
 
@@ -241,6 +243,7 @@ def _finding(result: Result, target: Target, cell: Cell, candidate: Variant) -> 
         reason=why + reason,
         at_least=at_least,
         pairs_needed=pairs_needed,
+        plain=not why and verdict in (Verdict.EXCEEDED, Verdict.MET, Verdict.MISSED),
         beside=tuple((key, compare(result, cell, key, candidate.name)) for key in sorted(beside)),
     )
     return _correct_first(result, finding)
@@ -263,6 +266,7 @@ def _correct_first(result: Result, finding: Finding) -> Finding:
         return replace(
             finding,
             verdict=Verdict.MISSED,
+            plain=False,
             reason=f"{candidate} delivered {corrupted} damaged packets: no figure of it counts "
             f"as a success (the figure alone: {finding.verdict})",
         )
@@ -274,6 +278,7 @@ def _correct_first(result: Result, finding: Finding) -> Finding:
         return replace(
             finding,
             verdict=Verdict.MISSED,
+            plain=False,
             reason=f"{candidate} lost {100 * loss:.2g} % of a load of which the baseline lost "
             f"{100 * usual:.2g} %: it did not carry it (the figure alone: {finding.verdict})",
         )

@@ -1,0 +1,130 @@
+"""The first screen: what was measured, what was claimed, what was found, and the verdicts.
+
+Must not know how it will look.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from testbed.measure.statistics import QUANTITIES, Finding, Verdict, assess
+from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
+from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
+from testbed.results import Point, Result
+from testbed.targets import Form
+
+_NAMED = {
+    "delivered_pps": "(a) ",
+    "packets_per_cpu_s": "(b) ",
+    "machine_cpu_us_per_packet": "machine ",
+}
+"""Readings that stand beside each other in a row, by the mark that tells them apart."""
+
+_LEGEND = (
+    "Found: the ratio to the baseline pair by pair with its 95 % interval. Throughput has two "
+    "readings, (a) the delivered rate and (b) packets per CPU-second; the one that stands first "
+    "decides. “machine” is the CPU time of all CPUs, tester included. “≥” is a lower bound: the "
+    "tester was the limit. Exceeded: the whole interval lies beyond the claim; met: not below its "
+    "modest end; missed: short of it; inconclusive: on both sides."
+)
+
+
+def summary(result: Result) -> Section:
+    """What was claimed, what was found, and the verdict."""
+    findings = assess(result)
+    blocks: list[Block] = [_about(result)]
+    if result.interrupted:
+        blocks.append(line(Cell("The run was stopped before its end.", Tone.BAD)))
+    if findings:
+        blocks += [_headline(findings), _verdicts(result, findings)]
+        reasons = _reasons(findings)
+        if reasons.items:
+            blocks.append(reasons)
+    return Section(title=f"{result.scenario.name}: claimed and found", blocks=tuple(blocks))
+
+
+def point_text(point: Point) -> str:
+    """A measured point in words: obu1, wire → wire."""
+    return f"{point.node}, {PATHS.get(point.path, point.path)}"
+
+
+def _about(result: Result) -> Line:
+    scenario, environment = result.scenario, result.environment
+    candidates = [v.name for v in scenario.variants if not v.baseline and "timing" in v.passes]
+    points: dict[str, list[str]] = {}
+    for point in scenario.points:
+        points.setdefault(point.node, []).append(PATHS.get(point.path, point.path))
+    under_test = "; ".join(f"{node} ({', '.join(paths)})" for node, paths in points.items())
+    return line(
+        Cell(f"{' and '.join(candidates) or NOTHING} against {result.baseline.name}", Tone.STRONG),
+        f" — under test: {under_test}. {scenario.pairs} pairs of trials in the "
+        f"{scenario.form} form, {seconds(result.elapsed_s)} in all, on {environment.cpus} × "
+        f"{environment.cpu_model}, Linux {environment.kernel}, {result.started[:10]}.",
+    )
+
+
+def _headline(findings: tuple[Finding, ...]) -> Line:
+    counted = Counter(f.verdict for f in findings if not f.target.potential)
+    pieces: list[str | Cell] = [f"Of {sum(counted.values())} checks: "]
+    for verdict in Verdict:
+        if counted[verdict]:
+            if len(pieces) > 1:
+                pieces.append(", ")
+            pieces.append(Cell(f"{counted[verdict]} {verdict}", TONES[verdict]))
+    return line(*pieces, ".")
+
+
+def _verdicts(result: Result, findings: tuple[Finding, ...]) -> Table:
+    several = len({f.candidate for f in findings if f.candidate and f.target.batch is None}) > 1
+    rows = Rows()
+    before: str | None = None
+    for finding in findings:
+        target = finding.target
+        family = target.key.split("-")[0]
+        if family != before:
+            rows.group()
+        before = family
+        claim = target.claim + (" (potential)" if target.potential else "")
+        if several and finding.candidate is not None and target.batch is None:
+            claim += f", {finding.candidate}"
+        tone = Tone.FAINT if finding.verdict is Verdict.NOT_MEASURED else Tone.PLAIN
+        rows.add(
+            Cell(claim, tone),
+            Cell(finding.cell.load if finding.cell else NOTHING, tone),
+            Cell(target.claimed, tone),
+            Cell(_found(finding), tone),
+            Cell(finding.verdict, TONES[finding.verdict]),
+        )
+    return rows.table(("<claim", "<load", "<claimed", "<found", "<verdict"), note=_LEGEND)
+
+
+def _found(finding: Finding) -> str:
+    """What decides, with its interval, and what stands beside it."""
+    text = ratio_text(finding.estimate, finding.target.form, at_least=finding.at_least)
+    if text == NOTHING:
+        return text
+    parts = [(_NAMED.get(finding.quantity, "") if finding.beside else "") + text]
+    for quantity, estimate in finding.beside:
+        name = _NAMED.get(quantity, QUANTITIES[quantity].label + " ")
+        parts.append(name + ratio_text(estimate, Form.GAIN, interval=False))
+    return "; ".join(parts)
+
+
+def _reasons(findings: tuple[Finding, ...]) -> Bullets:
+    """Reasons that the table does not show by itself; claims with the same one stand together."""
+    said: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.plain:
+            continue
+        load = f" ({finding.cell.load})" if finding.cell and len(finding.target.bands) > 1 else ""
+        claims = said.setdefault((finding.verdict, finding.reason), [])
+        claims.append(finding.target.claim + load)
+    order = [str(verdict) for verdict in Verdict]
+    return Bullets(
+        items=tuple(
+            f"{verdict}: {'; '.join(dict.fromkeys(claims))} — {reason}."
+            for (verdict, reason), claims in sorted(
+                said.items(), key=lambda item: order.index(item[0][0])
+            )
+        )
+    )
