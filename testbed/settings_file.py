@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from agent.config import MAX_BATCH, MAX_WAIT_US
 from testbed import model, units
 from testbed.document import kind_of
 from testbed.fields import Blank, Choice, JsonSchema, Quantity, Whole, refuse
@@ -124,9 +125,9 @@ class Settings(Strict):
     ] = None
     batch: Annotated[
         int | None,
-        Whole(low=1, high=1024),
+        Whole(low=1, high=MAX_BATCH),
         Field(
-            description="Frames in a batch at most; one system call takes no more than 1024.",
+            description="Frames that a node takes or gives in one go, at most.",
             json_schema_extra={"default": 32},
         ),
     ] = None
@@ -135,8 +136,9 @@ class Settings(Strict):
         Quantity(
             parse=units.duration_us,
             units=units.DURATION_UNITS,
-            expected="a time from 0us to 1s in whole microseconds, such as 200us",
-            high=1_000_000,
+            expected=f"a time from 0us to {MAX_WAIT_US // 1000}ms in whole microseconds, "
+            "such as 200us",
+            high=MAX_WAIT_US,
         ),
         Field(
             description="How long a node may wait for more frames once it has one. "
