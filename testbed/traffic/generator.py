@@ -1,0 +1,275 @@
+"""Offers test traffic: ready frames, in batches, at an even pace, from one pinned process.
+
+What goes into the kernel is counted; what the kernel refuses is counted by reason and is no
+offered frame: the sequence number it would have had goes to the next one. Must not know which node
+or path is measured.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.linux.mmsg import MsgTable
+from agent.linux.packet import set_send_buffer
+from testbed.netns import run_in
+from testbed.traffic.frames import FrameRing, FrameSet
+from testbed.traffic.pacing import Pacer, PacingReport, tick_ns
+from testbed.traffic.place import Place
+
+BATCH: Final = 64
+_SEND_BUFFER_BYTES: Final = 8 << 20
+_ASK_EVERY_NS: Final = 50_000_000
+_REALTIME_BELOW_PPS: Final = 120_000
+_PRIORITY: Final = 10
+_RETRY_NS: Final = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorSpec:
+    """Where to send from, and on which CPUs to run (None: wherever the scheduler likes)."""
+
+    place: Place
+    cpus: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """One stretch of traffic, times in ns of CLOCK_MONOTONIC.
+
+    `rate_pps` None is as fast as possible. Frames from `count_from_ns` (CLOCK_REALTIME) on are
+    the trial, those before it the warm-up. `burst` frames are due together.
+    """
+
+    frames: FrameSet
+    rate_pps: float | None
+    start_ns: int
+    stop_ns: int
+    count_from_ns: int
+    burst: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GeneratorResult:
+    """What was really offered.
+
+    Frame numbers `first_counted` … `offered` - 1 of the pattern are the trial, those before it the
+    warm-up. `refused` are sends that the kernel turned down, by errno name.
+    """
+
+    offered: int
+    first_counted: int
+    per_flow: Mapping[int, int]
+    per_flow_counted: Mapping[int, int]
+    refused: Mapping[str, int]
+    refused_counted: Mapping[str, int]
+    pacing: PacingReport
+    intended_counted: int | None
+    elapsed_ns: int
+    elapsed_counted_ns: int
+    """From the beginning of the trial phase until the last of its frames was sent."""
+    longest_call_ns: int
+    """Longest single send; the frames of one share a time stamp taken before it."""
+    cpu_ns: int
+    scheduling: str
+    """The scheduling class it ran in, and why if that is not what was asked for."""
+    aborted: bool = False
+
+    @property
+    def counted(self) -> int:
+        """Frames of the trial phase."""
+        return self.offered - self.first_counted
+
+
+@dataclass(slots=True)
+class _Progress:
+    number: int = 0
+    first_counted: int | None = None
+    refused: Counter[str] = field(default_factory=Counter)
+    refused_before: Counter[str] = field(default_factory=Counter)
+    longest_call_ns: int = 0
+    last_sent_ns: int = 0
+    counted_from_ns: int = 0
+
+
+class Generator:
+    """An AF_PACKET socket at one place, and the loop that fills it."""
+
+    def __init__(self, spec: GeneratorSpec) -> None:
+        """Open it; raises OSError if there is no such interface or no right to send."""
+
+        def open_there() -> socket.socket:
+            # Protocol 0: it hears nothing, so nothing has to be thrown away.
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+            sock.bind((spec.place.ifname, 0))
+            return sock
+
+        self._socket = run_in(spec.place.netns, open_there)
+        set_send_buffer(self._socket, _SEND_BUFFER_BYTES)
+        self._fd = self._socket.fileno()
+
+    def send_once(self, frames: tuple[bytes, ...]) -> None:
+        """Send these frames as they are, outside any count; OSError if the kernel refuses one."""
+        for frame in frames:
+            self._socket.send(frame)
+
+    def run(self, offer: Offer, *, wanted: Callable[[], bool] = lambda: True) -> GeneratorResult:
+        """Offer the traffic; returns when the time is over, or soon after `wanted()` is False."""
+        ring = FrameRing(offer.frames)
+        table = MsgTable(ring.data)
+        table.reset_receive(offset=ring.start)
+        table.iov_len[:] = ring.length
+        pacer = Pacer(
+            rate_pps=offer.rate_pps,
+            start_ns=offer.start_ns,
+            stop_ns=offer.stop_ns,
+            burst=offer.burst,
+            unpaced=BATCH,
+        )
+        progress = _Progress()
+        with _undisturbed(offer.rate_pps) as scheduling:
+            # Once with every code path, so that the first frame pays for no page or cache.
+            ring.stamp(0, min(BATCH, ring.rows), 0)
+            ring.stamp(0, 1, 0)
+            cpu = _cpu_ns()
+            aborted = self._loop(offer, ring, table, pacer, progress, wanted)
+            cpu = _cpu_ns() - cpu
+        return _result(offer, pacer, progress, cpu_ns=cpu, how=scheduling.how, aborted=aborted)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _loop(
+        self,
+        offer: Offer,
+        ring: FrameRing,
+        table: MsgTable,
+        pacer: Pacer,
+        progress: _Progress,
+        wanted: Callable[[], bool],
+    ) -> bool:
+        tick = 0 if offer.rate_pps is None else tick_ns(offer.rate_pps)
+        clock = time.monotonic_ns
+        ask_at = clock() + _ASK_EVERY_NS
+        while True:
+            now = clock()
+            if now >= ask_at:
+                if not wanted():
+                    return True
+                ask_at = now + _ASK_EVERY_NS
+            if now >= offer.stop_ns:
+                return False
+            due = pacer.due(now)
+            if due:
+                pacer.sent(due, now)
+                self._send(offer, ring, table, progress, due)
+                if offer.rate_pps is None:
+                    continue
+            wake = max(pacer.next_ns(), now + tick) if due else pacer.next_ns()
+            pause = min(wake, ask_at, offer.stop_ns) - clock()
+            if pause > 0:
+                # Sleeps until an absolute time (clock_nanosleep), so lateness does not add up.
+                time.sleep(pause * 1e-9)
+
+    def _send(
+        self, offer: Offer, ring: FrameRing, table: MsgTable, progress: _Progress, due: int
+    ) -> None:
+        """Use `due` slots: each sends the next frame or is lost to a refusal."""
+        while due:
+            stamp = time.time_ns()
+            if progress.first_counted is None and stamp >= offer.count_from_ns:
+                progress.first_counted = progress.number
+                progress.refused_before = Counter(progress.refused)
+                progress.counted_from_ns = time.monotonic_ns()
+            row, count = ring.run_length(progress.number, min(due, BATCH))
+            ring.stamp(progress.number, count, stamp)
+            called = time.monotonic_ns()
+            try:
+                sent = table.send(self._fd, row, count, socket.MSG_DONTWAIT)
+            except OSError as error:
+                # A refused frame costs its slot; its number goes to the next frame.
+                progress.refused[errno.errorcode.get(error.errno or 0, str(error.errno))] += 1
+                due -= 1
+                if error.errno in (errno.ENETDOWN, errno.EAGAIN) and offer.rate_pps is None:
+                    time.sleep(_RETRY_NS * 1e-9)
+                continue
+            done = time.monotonic_ns()
+            progress.longest_call_ns = max(progress.longest_call_ns, done - called)
+            progress.last_sent_ns = done
+            progress.number += sent
+            due -= sent
+
+
+def _result(
+    offer: Offer, pacer: Pacer, progress: _Progress, *, cpu_ns: int, how: str, aborted: bool
+) -> GeneratorResult:
+    offered = progress.number
+    first = offered if progress.first_counted is None else progress.first_counted
+    # The phases are told apart by the wall clock, the schedule by the monotonic one.
+    count_from = offer.count_from_ns - (time.time_ns() - time.monotonic_ns())
+    intended = pacer.slots_before(offer.stop_ns)
+    before = pacer.slots_before(count_from)
+    return GeneratorResult(
+        offered=offered,
+        first_counted=first,
+        per_flow=offer.frames.per_flow(offered),
+        per_flow_counted=offer.frames.per_flow(offered - first, first),
+        refused=dict(progress.refused),
+        refused_counted=dict(progress.refused - progress.refused_before),
+        pacing=pacer.report(),
+        intended_counted=None if intended is None or before is None else intended - before,
+        elapsed_ns=max(0, progress.last_sent_ns - offer.start_ns),
+        elapsed_counted_ns=(
+            0
+            if progress.first_counted is None
+            else max(0, progress.last_sent_ns - progress.counted_from_ns)
+        ),
+        longest_call_ns=progress.longest_call_ns,
+        cpu_ns=cpu_ns,
+        scheduling=how,
+        aborted=aborted,
+    )
+
+
+class _undisturbed:
+    """While it is entered: no garbage collection, and for a paced sender real-time scheduling.
+
+    A sender that sleeps between frames must run when its slot comes, whatever else is on its CPU;
+    one that never sleeps must leave the sink its share, and keeps the ordinary scheduling.
+    """
+
+    def __init__(self, rate_pps: float | None) -> None:
+        self._wanted = rate_pps is not None and rate_pps <= _REALTIME_BELOW_PPS
+        self._realtime = False
+        self.how = "ordinary"
+
+    def __enter__(self) -> _undisturbed:
+        gc.collect()
+        gc.disable()
+        if self._wanted:
+            try:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
+                self._realtime = True
+                self.how = "real-time (SCHED_FIFO)"
+            except OSError as error:
+                self.how = f"ordinary; real-time was refused: {error.strerror}"
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self._realtime:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        gc.enable()
+
+
+def _cpu_ns() -> int:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return round((usage.ru_utime + usage.ru_stime) * 1e9)

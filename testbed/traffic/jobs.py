@@ -1,0 +1,162 @@
+"""The jobs that a worker process can have: generator, sink, speaker.
+
+Must not know how commands reach it, nor what is measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.measure import cpu
+from testbed.traffic.errors import TrafficError
+from testbed.traffic.generator import Generator, GeneratorSpec
+from testbed.traffic.sink import POLL_S, Expectation, Opened, Sink, SinkSpec
+from testbed.traffic.speaker import Speaker, SpeakerSpec
+from testbed.traffic.worker import Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """Tells a sink to count. `count_from_ns` is CLOCK_REALTIME."""
+
+    expected: Expectation
+    count_from_ns: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settle:
+    """Tells a sink to stop once nothing has come for `quiet_s`, after `limit_s` in any case."""
+
+    quiet_s: float
+    limit_s: float
+
+
+class GeneratorJob:
+    """Commands: ``open`` GeneratorSpec, ``send`` frames, ``run`` Offer, ``shut``."""
+
+    def __init__(self) -> None:
+        self._generator: Generator | None = None
+
+    def command(self, name: str, argument: Any, wanted: Callable[[], bool]) -> Any:
+        if name == "open":
+            self.close()
+            spec: GeneratorSpec = argument
+            _move(spec.cpus)
+            self._generator = Generator(spec)
+            return cpu.allowed_cpus()
+        if self._generator is None:
+            raise TrafficError("nothing is open")
+        if name == "send":
+            return self._generator.send_once(argument)
+        if name == "run":
+            return self._generator.run(argument, wanted=wanted)
+        raise TrafficError(f"no command {name!r}")
+
+    def idle(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        if self._generator is not None:
+            self._generator.close()
+            self._generator = None
+
+
+class SinkJob:
+    """Commands: ``open`` SinkSpec, ``arm`` Arm, ``peek``, ``settle`` Settle, ``disarm``."""
+
+    def __init__(self) -> None:
+        self._sink: Sink | None = None
+
+    def command(self, name: str, argument: Any, wanted: Callable[[], bool]) -> Any:
+        if name == "open":
+            self.close()
+            spec: SinkSpec = argument
+            _move(spec.cpus)
+            self._sink = Sink(spec)
+            return Opened(buffer_bytes=self._sink.buffer_bytes, cpus=cpu.allowed_cpus())
+        sink = self._sink
+        if sink is None:
+            raise TrafficError("nothing is open")
+        if name == "arm":
+            return sink.arm(argument.expected, count_from_ns=argument.count_from_ns)
+        if name == "count from":
+            return sink.recount_from(argument)
+        if name == "peek":
+            sink.drain()
+            return sink.result()
+        if name == "settle":
+            return self._settle(sink, argument, wanted)
+        if name == "disarm":
+            return sink.disarm()
+        raise TrafficError(f"no command {name!r}")
+
+    def _settle(self, sink: Sink, how: Settle, wanted: Callable[[], bool]) -> Any:
+        deadline = time.monotonic() + how.limit_s
+        quiet = False
+        while not quiet and time.monotonic() < deadline and wanted():
+            sink.drain()
+            quiet = sink.quiet_for_ns() >= how.quiet_s * 1e9
+            if not quiet:
+                time.sleep(POLL_S)
+        result = sink.result(quiet=quiet)
+        sink.disarm()
+        return result
+
+    def idle(self) -> float | None:
+        if self._sink is None:
+            return None
+        self._sink.drain()
+        return POLL_S
+
+    def close(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
+
+
+class SpeakerJob:
+    """Commands: ``open`` SpeakerSpec, ``status``, ``shut``."""
+
+    def __init__(self) -> None:
+        self._speaker: Speaker | None = None
+
+    def command(self, name: str, argument: Any, wanted: Callable[[], bool]) -> Any:
+        if name == "open":
+            self.close()
+            spec: SpeakerSpec = argument
+            _move(spec.cpus)
+            self._speaker = Speaker(spec)
+            return None
+        if self._speaker is None:
+            raise TrafficError("nothing is open")
+        if name == "status":
+            return self._speaker.status()
+        if name == "shut":
+            return self.close()
+        raise TrafficError(f"no command {name!r}")
+
+    def idle(self) -> float | None:
+        return None if self._speaker is None else self._speaker.step()
+
+    def close(self) -> None:
+        if self._speaker is not None:
+            self._speaker.close()
+            self._speaker = None
+
+
+def make_job(name: str) -> Job:
+    """The job of that name; KeyError if there is none."""
+    jobs: dict[str, Callable[[], Job]] = {
+        "generator": GeneratorJob,
+        "sink": SinkJob,
+        "speaker": SpeakerJob,
+    }
+    return jobs[name]()
+
+
+def _move(cpus: tuple[int, ...] | None) -> None:
+    if cpus is not None:
+        cpu.pin(0, cpus)
