@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from testbed.cli.options import duration, format_option, one_file, topology_options
+
+if TYPE_CHECKING:
+    from testbed.lifecycle import UpReport
+    from testbed.model import Topology
 
 
 @click.command()
@@ -15,11 +21,9 @@ from testbed.cli.options import duration, format_option, one_file, topology_opti
     type=duration,
     default="10s",
     show_default=True,
-    help="How long agents have to be ready and OBUs to find an upstream; 0 does not wait.",
+    help="How long agents have to be ready and OBUs to find an upstream.",
 )
-@click.option(
-    "--dry-run", is_flag=True, help="Print what would be made, in order, and make nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Print what would be done, in order, and do nothing.")
 @format_option
 def up(
     file: str | None,
@@ -33,12 +37,80 @@ def up(
 
     FILE is a path, the name of a shipped topology (pair, line, cell, highway), or - for stdin.
     What runs already under the same name is changed only where it differs. Whatever goes wrong
-    half-way, or Ctrl-C, undoes what was begun.
+    half-way, or Ctrl-C, undoes what was begun. Prints how long each phase took.
+
+    Ends with 3 where a node is not ready, or has no upstream, when the time to --wait is over; the
+    testbed is up all the same.
     """
     from testbed import console
+    from testbed.errors import Missed
     from testbed.loader import load_topology
 
     loaded = load_topology(one_file(file, topology), name=name)
+    if dry_run:
+        _print_plan(loaded, format)
+        return
+
+    from testbed import lifecycle
+
+    with console.Steps() as steps:
+
+        def progress(phase: str, done: int, total: int) -> None:
+            steps.step(phase, done=done, total=total, told=f"{done}/{total}")
+
+        with lifecycle.up(loaded, wait_s=wait, progress=progress) as running:
+            report = running.report
+    if report is None:
+        raise AssertionError("`up` reports what it did")
+    _print_report(loaded, report, format)
+    for warning in report.warnings:
+        console.note(f"warning: {warning}")
+    if report.not_ready:
+        raise Missed(
+            f"{loaded.name} is up, but not all of it within {wait:g} s: "
+            + "; ".join(str(node) for node in report.not_ready)
+        )
+    console.note(f"{loaded.name} is up: {len(loaded.nodes)} nodes in {report.seconds:.2f} s")
+
+
+def _print_report(topology: Topology, report: UpReport, form: str) -> None:
+    from testbed import console
+
+    if form == "json":
+        console.print_json(
+            {
+                "name": topology.name,
+                "seconds": report.seconds,
+                "phases": [
+                    {"name": phase.name, "seconds": phase.seconds, "count": phase.count}
+                    for phase in report.phases
+                ],
+                "reconciled": report.reconciled,
+                "made": report.made,
+                "removed": report.removed,
+                "kept": report.kept,
+                "not_ready": [{"node": one.node, "why": one.why} for one in report.not_ready],
+                "warnings": list(report.warnings),
+            }
+        )
+        return
+    console.print_table(
+        ("phase", "count", "ms"),
+        ((phase.name, phase.count, round(phase.seconds * 1000)) for phase in report.phases),
+    )
+
+
+def _print_plan(topology: Topology, form: str) -> None:
+    from testbed import console
+    from testbed.cli import planned
+
+    steps = planned.steps(topology)
+    if form == "json":
+        console.print_json([step.to_json() for step in steps])
+        return
+    console.print_table(
+        ("do", "what", "details"), ((step.do, step.key, step.details) for step in steps)
+    )
 
 
 @click.command()
@@ -50,6 +122,38 @@ def down(name: str | None, all: bool, format: str) -> None:
 
     Removes what carries its mark and nothing else, whatever state it is in. Twice is fine.
     """
+    from testbed import console, lifecycle
+    from testbed.cli import running
+    from testbed.errors import TestbedError
+
+    if name is not None and all:
+        raise click.UsageError("NAME and --all are given together.")
+    if all:
+        removed = lifecycle.down_all()
+    elif name is None and not running.names():
+        removed = lifecycle.Removed()
+    else:
+        removed = lifecycle.down(running.named_or_only(name))
+    if format == "json":
+        console.print_json(
+            {
+                "testbeds": list(removed.testbeds),
+                "namespaces": list(removed.namespaces),
+                "processes": removed.processes,
+                "left": list(removed.left),
+            }
+        )
+    for left in removed.left:
+        console.note(f"left alone: {left}")
+    if all and (still := running.names()):
+        raise TestbedError(f"still up: {', '.join(still)}")
+    if removed.testbeds or removed.namespaces or removed.processes:
+        console.note(
+            f"down: {', '.join(removed.testbeds) or 'what was left of earlier ones'} "
+            f"({len(removed.namespaces)} namespaces, {removed.processes} processes)"
+        )
+    else:
+        console.note("nothing was up")
 
 
 COMMANDS = (up, down)

@@ -15,7 +15,7 @@ import click
 
 from agent import __version__
 from testbed.cli import doctor, inspect, lifecycle, measure, topology
-from testbed.cli.signals import Stopped, StopSignals
+from testbed.cli.signals import StopSignals, exit_code
 from testbed.errors import TestbedError
 
 EXIT_CODES = """\b
@@ -73,10 +73,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         _error(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
-        # click turns every KeyboardInterrupt into its own exception.
-        cause = stop if isinstance(stop, Stopped) else stop.__cause__
         _error("stopped")
-        return cause.exit_code if isinstance(cause, Stopped) else 130
+        # click turns every KeyboardInterrupt into an exception of its own.
+        return exit_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except BrokenPipeError:
         # Whoever read stdout has seen enough; what is left in the buffer has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

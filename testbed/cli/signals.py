@@ -9,17 +9,11 @@ import signal
 import sys
 from types import FrameType
 
-
-class Stopped(KeyboardInterrupt):
-    """The process was asked to end; `exit_code` is 128 + the signal's number, as shells have it."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_code = 128 + number
+from testbed.interrupts import Terminated
 
 
 class StopSignals:
-    """Turns SIGINT, SIGTERM and SIGHUP into `Stopped`, raised where the program happens to be."""
+    """SIGINT, SIGTERM and SIGHUP as exceptions, raised where the program happens to be."""
 
     def __init__(self) -> None:
         self._asked = 0
@@ -36,4 +30,9 @@ class StopSignals:
         if self._asked == 2:
             sys.stderr.write("still undoing; once more to leave everything as it is\n")
             return
-        raise Stopped(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def exit_code(stop: BaseException | None) -> int:
+    """The status of a process that ended with this exception: 128 + the signal, as shells say."""
+    return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)

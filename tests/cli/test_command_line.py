@@ -171,24 +171,24 @@ def test_the_version_is_that_of_the_package() -> None:
 
 STOPPED = """
 import sys, time
-from testbed.cli.signals import StopSignals, Stopped
+from testbed.cli.signals import StopSignals, exit_code
 StopSignals().install()
 try:
     print("begun", flush=True)
     time.sleep(60)
-except Stopped as stop:
+except KeyboardInterrupt as stop:
     print("undoing", flush=True)
     try:
         time.sleep({undoing})
-    except Stopped:
+    except KeyboardInterrupt:
         sys.exit(99)
     print("undone", flush=True)
-    sys.exit(stop.exit_code)
+    sys.exit(exit_code(stop))
 """
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
 )
 def test_a_signal_stops_with_its_exit_code(number: int, status: int) -> None:
     with subprocess.Popen(
