@@ -5,15 +5,16 @@ Must not know what the report says.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from testbed.report.blocks import Block, Bullets, Cell, Line, Section, Table, Tone
 from testbed.report.contents import contents
 from testbed.results import Result
 
-_ESCAPED = str.maketrans(
-    {"|": "\\|", "*": "\\*", "_": "\\_", "`": "\\`", "<": "&lt;", "[": "\\[", "\\": "\\\\"}
-)
+# Square brackets mean nothing in Markdown unless a link follows, and figures are full of them.
+_ESCAPED = str.maketrans({"|": "\\|", "*": "\\*", "`": "\\`", "\\": "\\\\"})
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 
 def render_markdown(result: Result) -> str:
@@ -77,4 +78,4 @@ def _title(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.translate(_ESCAPED)
+    return _TAG.sub("&lt;", text.translate(_ESCAPED))
