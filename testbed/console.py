@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 _UNBOUNDED = 100_000
+_PAGE = 110
 _GOOD_WORDS = {"yes": "green", "no": "red"}
 
 Cell = str | int | float | bool | None
@@ -42,6 +43,14 @@ def console(stream: TextIO) -> Console:
         highlight=False,
         soft_wrap=not stream.isatty(),
         width=None if stream.isatty() else _UNBOUNDED,
+    )
+
+
+def page() -> Console:
+    """A console on stdout for a report of tables and prose, as wide as the terminal or a page."""
+    wide = sys.stdout.isatty()
+    return Console(
+        file=sys.stdout, markup=False, emoji=False, highlight=False, width=None if wide else _PAGE
     )
 
 
@@ -144,5 +153,6 @@ class Steps:
             return
         if self._task is not None:
             self._progress.remove_task(self._task)
-        note(f"{self._title}: {time.monotonic() - self._since:.2f} s")
+        if not self._live:
+            note(f"{self._title}: {time.monotonic() - self._since:.2f} s")
         self._title = self._task = None

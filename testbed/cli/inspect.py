@@ -5,13 +5,125 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from testbed.cli.options import name_option
+from testbed.cli.options import format_option, name_option
+
+if TYPE_CHECKING:
+    from testbed.inspect import NodeView
 
 NOT_FOUND = 127
 """What shells end with where there is no such command."""
+
+
+@click.command()
+@name_option
+@click.argument("node", required=False)
+@click.option("--all", is_flag=True, help="List the testbeds that are up instead.")
+@format_option
+def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
+    """Show what runs: the nodes of a testbed, or everything about one NODE.
+
+    For each node its state, its upstream, the RSU behind that and the hops to it, the engines that
+    it really uses, and in words what is wrong with it.
+    """
+    from testbed import console
+    from testbed import inspect as looking
+    from testbed.cli import running
+    from testbed.errors import InputError
+
+    if all:
+        if name is not None or node is not None:
+            raise click.UsageError("--all is about every testbed.")
+        running.require_root()
+        found = looking.summaries()
+        if format == "json":
+            console.print_json([summary.to_json() for summary in found])
+            return
+        console.print_table(
+            ("testbed", "complete", "launcher", "nodes", "ready", "obus", "joined"),
+            (
+                (
+                    one.name,
+                    one.complete,
+                    "alive" if one.launcher_alive else "gone",
+                    one.nodes,
+                    one.ready,
+                    one.obus,
+                    one.joined,
+                )
+                for one in found
+            ),
+        )
+        return
+    view = looking.inspect(running.named_or_only(name), stats=node is not None or format == "json")
+    if node is None:
+        if format == "json":
+            console.print_json(view.to_json())
+        else:
+            _print_nodes(view.nodes)
+            if not view.complete:
+                console.note(f"{view.name} is being made or changed, or that was cut short")
+        return
+    known = {one.name: one for one in view.nodes}
+    if node not in known:
+        raise InputError(
+            f"testbed {view.name} has no such node",
+            value=node,
+            expected="one of " + ", ".join(known),
+        )
+    if format == "json":
+        console.print_json(asdict(known[node]))
+    else:
+        console.print_table(("what", "value"), _flat(asdict(known[node])))
+
+
+def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
+    from testbed import console
+
+    wrong = any(node.why for node in nodes)
+    columns = ("node", "kind", "state", "upstream", "rsu", "hops", "engines", "ipv4", "ipv6", "pid")
+    console.print_table(
+        (*columns, "why") if wrong else columns,
+        (
+            (
+                node.name,
+                node.kind,
+                node.state,
+                None if node.upstream is None else node.upstream.node,
+                None if node.upstream is None else node.upstream.rsu,
+                None if node.upstream is None else node.upstream.hops,
+                _engines(node.engines),
+                node.ipv4,
+                node.ipv6,
+                node.pid,
+                *((node.why,) if wrong else ()),
+            )
+            for node in nodes
+        ),
+    )
+
+
+def _engines(told: Mapping[str, Any] | None) -> str | None:
+    """`mmsg / per-packet`: what is used on the wire and on the TAP."""
+    if not told:
+        return None
+    return " / ".join(str(told.get(side, {}).get("used", "–")) for side in ("wire", "tap"))
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str | None]]:
+    """Nested values as lines of a dotted key and a text."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{above}{key}.")
+        elif isinstance(value, list | tuple):
+            yield above + key, ", ".join(map(str, value)) or None
+        else:
+            yield above + key, None if value is None or value == {} else str(value)
 
 
 @click.command(
@@ -74,4 +186,4 @@ def logs(name: str | None, node: str, follow: bool, tail: int | None) -> None:
         sys.stdout.buffer.flush()
 
 
-COMMANDS = (exec_, logs)
+COMMANDS = (inspect, exec_, logs)

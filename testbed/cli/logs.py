@@ -5,8 +5,10 @@ Must not know what is in it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PAUSE_S = 0.1
@@ -26,14 +28,14 @@ def read(path: Path, *, tail: int | None) -> bytes:
 
 def follow(path: Path, *, tail: int | None) -> Iterator[bytes]:
     """The same, and then what is added, until the directory is gone; ends with the testbed."""
-    with path.open("rb") as file:
-        yield read(path, tail=tail)
-        file.seek(0, 2)
-        while path.parent.exists():
+    yield read(path, tail=tail)
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(0, os.SEEK_END)
+        while True:
             added = file.read(_CHUNK_BYTES)
             if added:
                 yield added
-            elif file.tell() > path.stat().st_size:
-                file.seek(0)
-            else:
-                time.sleep(_PAUSE_S)
+                continue
+            if path.stat().st_size < file.tell():
+                file.seek(0)  # started anew
+            time.sleep(_PAUSE_S)

@@ -42,6 +42,7 @@ def name_option(function: F) -> F:
         "-n",
         "--name",
         metavar="NAME",
+        envvar="TESTBED_NAME",
         help="Which testbed; the one that runs, where there is only one.",
     )(function)
 

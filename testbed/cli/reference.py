@@ -59,7 +59,10 @@ def _option(option: click.Option, context: click.Context) -> str:
     meaning = option.help or ""
     if option.show_default and not option.is_flag:
         meaning += f" Default: `{option.default}`."
-    return f"| {names} | `{context.auto_envvar_prefix}_{(option.name or '').upper()}` | {meaning} |"
+    variable = f"`{context.auto_envvar_prefix}_{(option.name or '').upper()}`"
+    if isinstance(option.envvar, str):
+        variable = f"`{option.envvar}`, {variable}"
+    return f"| {names} | {variable} | {meaning} |"
 
 
 def _plain(text: str) -> str:

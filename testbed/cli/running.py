@@ -46,10 +46,11 @@ def named_or_only(name: str | None) -> str:
 
 def topology_of(name: str | None) -> tuple[RunDir, Topology]:
     """The run directory and the topology of a testbed that is up; `InputError` if it is not."""
-    from testbed import lifecycle, rundir
+    from testbed import rundir
+    from testbed.running import read_topology
 
     run = rundir.run_dir(named_or_only(name))
-    topology = lifecycle.read_topology(run)
+    topology = read_topology(run)
     if topology is None:
         raise InputError("no testbed of that name is up", value=run.name, expected=_among(names()))
     return run, topology
