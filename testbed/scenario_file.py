@@ -109,7 +109,7 @@ class Traffic(Strict):
     frame_sizes: Annotated[
         list[Annotated[int, _FRAME]],
         Field(
-            description="Sizes of the frames in bytes, as the node under test first gets them.",
+            description="Sizes in bytes of the inner Ethernet frames, without checksum.",
             default_factory=lambda: [256],
             json_schema_extra={"minItems": 1, "default": [256]},
         ),
