@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from testbed.cli.options import format_option, name_option
+from testbed.cli.options import duration, format_option, name_option
 
 if TYPE_CHECKING:
     from testbed.inspect import NodeView
@@ -186,4 +186,67 @@ def logs(name: str | None, node: str, follow: bool, tail: int | None) -> None:
         sys.stdout.buffer.flush()
 
 
-COMMANDS = (inspect, exec_, logs)
+@click.command()
+@name_option
+@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.option("-4", "--ipv4", is_flag=True, help="Only IPv4.")
+@click.option("-6", "--ipv6", is_flag=True, help="Only IPv6.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1, max=1000),
+    default=3,
+    show_default=True,
+    help="Requests for each pair and direction.",
+)
+@click.option(
+    "--timeout",
+    type=duration,
+    default="1s",
+    show_default=True,
+    help="How long an answer may take.",
+)
+@format_option
+def ping(
+    name: str | None,
+    nodes: tuple[str, ...],
+    ipv4: bool,
+    ipv6: bool,
+    rounds: int,
+    timeout: float,
+    format: str,
+) -> None:
+    """Find out who reaches whom, through the TAPs: every pair of nodes, or of those named.
+
+    Every node pings every other, IPv4 and IPv6. Shows a matrix of round-trip times with losses.
+    Ends with 3 where a node does not reach another.
+    """
+    from testbed import console
+    from testbed.cli import reachability
+    from testbed.cli.running import check_node, topology_of
+    from testbed.errors import Missed
+    from testbed.reach import FAMILIES, reach
+
+    wanted = {4: ipv4, 6: ipv6}
+    _, topology = topology_of(name)
+    for node in nodes:
+        check_node(topology, node)
+    with console.Steps() as steps:
+        found = reach(
+            topology,
+            nodes=nodes or None,
+            families=tuple(one for one in FAMILIES if wanted[one] or ipv4 == ipv6),
+            rounds=rounds,
+            timeout_s=timeout,
+            progress=lambda done, total: steps.step("pinged", done=done, total=total),
+        )
+    if format == "json":
+        console.print_json(found.to_json())
+    else:
+        for family in found.families:
+            console.print_text(f"IPv{family}, mean round trip in ms (answers of {rounds} if fewer)")
+            console.print_table(*reachability.table(found, family))
+    if not found.complete:
+        raise Missed(reachability.missing(found))
+
+
+COMMANDS = (inspect, exec_, logs, ping)
