@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
 from testbed.cli.options import format_option, one_file, topology_options
+
+if TYPE_CHECKING:
+    from testbed.model import Topology
+    from testbed.scenario import Scenario
 
 
 @click.command()
 @topology_options
 @format_option
 def validate(file: str | None, topology: str | None, format: str) -> None:
-    """Check a topology and show what it resolves to.
+    """Check a topology or a scenario and show what it resolves to.
 
-    FILE is a path, the name of a shipped topology (pair, line, cell, highway), or - for stdin.
-    Makes nothing and needs no rights. Ends with 2, and one line that names the place, where the
-    file is not right.
+    FILE is a path, the name of a shipped topology (pair, line, cell, highway) or scenario
+    (batching), or - for a topology on stdin. Makes nothing and needs no rights. Ends with 2, and
+    one line that names the place, where the file is not right.
     """
-    from testbed import console
-    from testbed.loader import load_topology
+    given = one_file(file, topology)
+    if _is_scenario(given):
+        from testbed.scenario_loader import load_scenario
 
-    loaded = load_topology(one_file(file, topology))
-    if format == "json":
+        _print_scenario(load_scenario(given), format)
+    else:
+        from testbed.loader import load_topology
+
+        _print_topology(load_topology(given), format)
+
+
+def _is_scenario(given: str) -> bool:
+    """Whether that is a scenario; what is neither is left to the topologies' loader to refuse."""
+    from testbed import shipped, yamlfile
+
+    if given == yamlfile.STDIN:
+        return False
+    if os.path.isfile(given):
+        written = yamlfile.read(given, env=os.environ).value
+        return isinstance(written.get("topology"), str) or "variants" in written
+    return not shipped.find("topologies", given) and bool(shipped.find("scenarios", given))
+
+
+def _print_topology(loaded: Topology, form: str) -> None:
+    from testbed import console
+
+    if form == "json":
         console.print_json(loaded.to_json())
         return
     neighbours, hops = loaded.neighbours(), loaded.hops_to_rsu()
@@ -43,6 +72,54 @@ def validate(file: str | None, topology: str | None, format: str) -> None:
     console.note(
         f"{loaded.name}: {len(loaded.rsus)} RSU, {len(loaded.obus)} OBU, "
         f"{len(loaded.links)} links, {len(loaded.segments)} segments: valid"
+    )
+
+
+def _print_scenario(scenario: Scenario, form: str) -> None:
+    from testbed import console
+    from testbed.trialplan import plan_trials
+
+    plans = {"full": plan_trials(scenario, quick=False), "quick": plan_trials(scenario, quick=True)}
+    # What a run measures; bringing up, warming up and restarting come on top.
+    extents = {
+        name: {"trials": len(plan), "measured_s": sum(trial.duration_s for trial in plan)}
+        for name, plan in plans.items()
+    }
+    if form == "json":
+        console.print_json(
+            {
+                "name": scenario.name,
+                "description": scenario.description,
+                "kind": scenario.kind,
+                "topology": scenario.topology.to_json(),
+                "points": [
+                    {"name": point.name, "node": point.node, "path": point.path}
+                    for point in scenario.points
+                ],
+                "loads": {load.name: load.rate_pps for load in scenario.loads},
+                "variants": [
+                    {"name": variant.name, "baseline": variant.baseline, **variant.overrides}
+                    for variant in scenario.variants
+                ],
+                "targets": list(scenario.targets),
+                **extents,
+            }
+        )
+        return
+    counted: dict[tuple[str, str, str, str], dict[str, int]] = {}
+    for name, plan in plans.items():
+        for trial in plan:
+            place = (trial.point, trial.load, trial.pass_, trial.variant)
+            trials = counted.setdefault(place, dict.fromkeys(plans, 0))
+            trials[name] += 1
+    console.print_table(
+        ("point", "load", "pass", "variant", "trials", "if quick"),
+        ((*place, trials["full"], trials["quick"]) for place, trials in counted.items()),
+    )
+    console.note(
+        f"{scenario.name}: on {scenario.topology.name}, {extents['full']['trials']} trials of "
+        f"{extents['full']['measured_s']:.0f} s together, {extents['quick']['trials']} of "
+        f"{extents['quick']['measured_s']:.0f} s if quick: valid"
     )
 
 
