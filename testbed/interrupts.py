@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, put off to moments at which everything made is written down.
+"""Ctrl-C, SIGTERM and SIGHUP, put off to moments at which everything made is written down.
 
 Must not know what is being done meanwhile.
 """
@@ -12,11 +12,11 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came; as an exit status 143."""
+    """SIGTERM or SIGHUP came: what was being made is undone, as after Ctrl-C."""
 
 
 class Interrupts:
-    """While this is entered, SIGINT and SIGTERM only take effect in `check`, and at the end.
+    """While this is entered, SIGINT, SIGTERM and SIGHUP take effect only in `check` and at its end.
 
     Does nothing outside the main thread, where no signal handler can be set; nor does it change a
     signal that is ignored.
@@ -31,7 +31,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         """Put signals off from now on."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 before = signal.getsignal(number)
                 # None: set by something that is not Python, which could not be set again.
                 if before not in (None, signal.SIG_IGN):
@@ -54,7 +54,7 @@ class Interrupts:
         caught, self._caught = self._caught, None
         if caught == signal.SIGINT:
             raise KeyboardInterrupt
-        if caught == signal.SIGTERM:
+        if caught is not None:
             raise Terminated
 
     def __exit__(

@@ -203,10 +203,15 @@ class Kernel:
         except OSError as error:
             raise KernelError(f"{medium}: a port among {port}, {peers}: {error.strerror}") from None
         old = _chains(sockets.netlink, interface)
-        new = next(number for number in range(1, len(old) + 2) if number not in old)
-        messages = tcmessages.set_peers(interface, listeners, chain=new)
-        messages += [tcmessages.drop_chain(interface, chain) for chain in old if chain]
-        _talk(sockets.netlink, messages, f"{medium} {port}")
+        # Never one that was in use a moment ago: the kernel lets go of a chain in its own time.
+        new = max(old, default=0) % tcmessages.LAST_CHAIN + 1
+        what = f"{medium} {port}"
+        _talk(sockets.netlink, tcmessages.set_peers(interface, listeners, chain=new), what)
+        for chain in old:
+            # For the same reason one may be listed and be gone when it is to be removed.
+            with suppress(KernelError):
+                if chain:
+                    _talk(sockets.netlink, [tcmessages.drop_chain(interface, chain)], what)
 
     def _medium(self, medium: str) -> _MediumSockets:
         sockets = self._mediums.get(medium)

@@ -17,6 +17,9 @@ from typing import Final
 ACTIONS_PER_FILTER: Final = 32
 """TCA_ACT_MAX_PRIO: the kernel takes no more actions in one filter."""
 
+LAST_CHAIN: Final = 0x0FFFFFFF
+"""The highest number of a chain (TC_ACT_EXT_VAL_MASK)."""
+
 ROOT_HANDLE: Final = 0x80000800
 """800::800, which u32 gives to the first filter of an interface; asked for by number here."""
 

@@ -1,0 +1,221 @@
+"""Who reaches whom: every node pings every other through the TAPs, IPv4 and IPv6, as a matrix.
+
+The echo requests are our own (RFC 792, RFC 4443), sent from sockets inside the nodes' namespaces,
+so that the nodes resolve addresses and answer as with any program. One thread, all nodes at once.
+Must not know agents: a testbed of other programs is probed in the same way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from itertools import combinations
+from typing import Any, Final
+
+from testbed import limits, netns
+from testbed.echo import Family
+from testbed.errors import TestbedError
+from testbed.model import TAP_INTERFACE, Topology
+from testbed.neighbours import NeighbourTable
+from testbed.pinger import Pinger, Tally
+
+FAMILIES: Final[tuple[Family, ...]] = (4, 6)
+
+_TABLE_SHARE: Final = 4
+"""At most this part of the neighbour table is filled before the entries are given back."""
+_TABLE_SIZE: Final = 1024
+"""gc_thresh3 where it cannot be read; the kernel's own default (arp(7))."""
+
+
+class ReachError(TestbedError):
+    """The nodes could not be probed at all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairResult:
+    """What became of the requests from `source` to `target`; times in microseconds.
+
+    `error` is the last thing that kept a request from being sent, None if all were.
+    """
+
+    source: str
+    target: str
+    family: Family
+    sent: int
+    received: int
+    rtt_min_us: float | None
+    rtt_mean_us: float | None
+    rtt_max_us: float | None
+    error: str | None = None
+
+    @property
+    def reached(self) -> bool:
+        """Whether any answer came."""
+        return self.received > 0
+
+    @property
+    def loss(self) -> float | None:
+        """The share of requests without an answer; None if there were none."""
+        return (self.sent - self.received) / self.sent if self.sent else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reachability:
+    """All pairs of `nodes`, both directions, each of `families`; every pair has a result."""
+
+    testbed: str
+    nodes: tuple[str, ...]
+    families: tuple[Family, ...]
+    rounds: int
+    seconds: float
+    pairs: tuple[PairResult, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every node reached every other in every family."""
+        return all(pair.reached for pair in self.pairs)
+
+    @property
+    def unreached(self) -> tuple[PairResult, ...]:
+        """The pairs without any answer."""
+        return tuple(pair for pair in self.pairs if not pair.reached)
+
+    @property
+    def lossless(self) -> bool:
+        """Whether every single request was answered."""
+        return all(pair.received == pair.sent for pair in self.pairs)
+
+    def matrix(self, family: Family) -> Mapping[tuple[str, str], PairResult]:
+        """The results of one family by (source, target)."""
+        return {(pair.source, pair.target): pair for pair in self.pairs if pair.family == family}
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return {
+            "testbed": self.testbed,
+            "nodes": list(self.nodes),
+            "families": list(self.families),
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "complete": self.complete,
+            "lossless": self.lossless,
+            "pairs": [
+                {
+                    "source": pair.source,
+                    "target": pair.target,
+                    "family": pair.family,
+                    "sent": pair.sent,
+                    "received": pair.received,
+                    "loss": pair.loss,
+                    "rtt_min_us": pair.rtt_min_us,
+                    "rtt_mean_us": pair.rtt_mean_us,
+                    "rtt_max_us": pair.rtt_max_us,
+                    "error": pair.error,
+                }
+                for pair in self.pairs
+            ],
+        }
+
+
+def reach(
+    topology: Topology,
+    *,
+    nodes: Collection[str] | None = None,
+    families: Sequence[Family] = FAMILIES,
+    rounds: int = 3,
+    timeout_s: float = 1.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Reachability:
+    """Ping every pair of `nodes` (None: all) of a testbed that is up, `rounds` times each way.
+
+    An answer counts if it comes within `timeout_s`. `progress` is told the requests sent so far
+    and in all.
+
+    :raises ReachError: a node's namespace is not there.
+    """
+    begun = time.monotonic()
+    names = [node.name for node in topology.nodes if nodes is None or node.name in nodes]
+    namespaces = {name: netns.namespace_name(topology.name, name) for name in names}
+    total = rounds * len(families) * len(names) * (len(names) - 1)
+    sent = 0
+
+    def step() -> None:
+        nonlocal sent
+        sent += 1
+        if progress is not None and (sent % 16 == 0 or sent == total):
+            progress(sent, total)
+
+    done: list[Tally] = []
+    couples = list(combinations(names, 2))
+    try:
+        with Pinger(namespaces, families) as pinger:
+            for batch in _batches(couples):
+                tallies = [
+                    Tally(source=a, target=b, family=family, address=_address(topology, b, family))
+                    for one, other in batch
+                    for a, b in ((one, other), (other, one))
+                    for family in families
+                ]
+                for _ in range(rounds):
+                    pinger.round(tallies, timeout_s=timeout_s, step=step)
+                done += tallies
+                if len(batch) < len(couples):
+                    _forget(topology, batch)
+    except FileNotFoundError as error:
+        raise ReachError(f"testbed {topology.name} is not up: no {error.filename}") from error
+    return Reachability(
+        testbed=topology.name,
+        nodes=tuple(names),
+        families=tuple(families),
+        rounds=rounds,
+        seconds=time.monotonic() - begun,
+        pairs=tuple(_result(tally) for tally in done),
+    )
+
+
+def _address(topology: Topology, name: str, family: Family) -> IPv4Address | IPv6Address:
+    node = topology.node(name)
+    return node.ipv4.ip if family == 4 else node.ipv6.ip
+
+
+def _batches(couples: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """All couples, in parts whose neighbour entries, two for each couple, find room at once."""
+    room = limits.neighbour_limit(0).have or _TABLE_SIZE
+    most = max(1, room // _TABLE_SHARE // 2)
+    if len(couples) * 2 <= room * 3 // 4:
+        most = max(1, len(couples))
+    for start in range(0, len(couples), most):
+        yield couples[start : start + most]
+
+
+def _forget(topology: Topology, couples: Sequence[tuple[str, str]]) -> None:
+    """Give back the neighbour entries that these couples have of each other."""
+    known: dict[str, list[IPv4Address | IPv6Address]] = {}
+    for one, other in couples:
+        for a, b in ((one, other), (other, one)):
+            known.setdefault(a, []).extend(_address(topology, b, family) for family in FAMILIES)
+    for name, addresses in known.items():
+
+        def forget(addresses: list[IPv4Address | IPv6Address] = addresses) -> None:
+            with suppress(OSError), NeighbourTable(TAP_INTERFACE) as table:
+                table.forget(addresses)
+
+        netns.run_in(netns.namespace_name(topology.name, name), forget)
+
+
+def _result(tally: Tally) -> PairResult:
+    times = tally.times_us
+    return PairResult(
+        source=tally.source,
+        target=tally.target,
+        family=tally.family,
+        sent=tally.sent,
+        received=len(times),
+        rtt_min_us=min(times, default=None),
+        rtt_mean_us=sum(times) / len(times) if times else None,
+        rtt_max_us=max(times, default=None),
+        error=tally.error,
+    )
