@@ -130,6 +130,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     sides: ClassVar[frozenset[Side]]
+    batches: ClassVar[bool]
+    """Whether several frames go with one system call."""
 
     recv_one: Callable[[int], bytes | None]
     """One frame, cut off after that many bytes; None, or BlockingIOError, when none is there.

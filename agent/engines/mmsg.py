@@ -34,6 +34,7 @@ class MmsgEngine(Engine):
 
     name: ClassVar[str] = "mmsg"
     sides: ClassVar[frozenset[Side]] = frozenset({Side.WIRE})
+    batches: ClassVar[bool] = True
 
     def __init__(self, port: Port, batch_size: int) -> None:
         super().__init__(port, batch_size)

@@ -34,6 +34,7 @@ class PerPacketEngine(Engine):
 
     name: ClassVar[str] = "per-packet"
     sides: ClassVar[frozenset[Side]] = frozenset(Side)
+    batches: ClassVar[bool] = False
 
     def __init__(self, port: Port, batch_size: int = 1) -> None:
         super().__init__(port, batch_size)

@@ -1,0 +1,342 @@
+"""The only loop: waits for frames, timers and requests, and joins engines with the node.
+
+Two flavours, chosen once. *Frame by frame* receives, decides and sends one frame after the other;
+*batched* hands whole batches to the pipeline, and single frames to the first flavour, since a
+batch of one costs more than a frame. Must not know how descriptors are opened, or what frames
+mean.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Callable, Sequence
+from errno import ENETDOWN
+from typing import Final, Protocol
+
+from agent.batch import FrameBatch
+from agent.engines.base import Engine, Rows, SendResult
+from agent.errors import InterfaceGoneError
+from agent.handlers import BatchedHandler
+from agent.linux import netif
+from agent.pipeline import Kept, Pipeline
+from agent.protocol.node import DirectNode, Node
+from agent.protocol.replies import Outgoing, Reply
+
+log = logging.getLogger("agent")
+
+FRAME_BUDGET: Final = 64
+"""Frames that one side may take per wake-up, frame by frame, before the other has its turn."""
+BATCH_BUDGET: Final = 256
+"""The same for whole batches."""
+FEW: Final = 2
+"""Up to so many frames cost less one by one than as a batch."""
+_PROBE_MASK: Final = 7
+"""While wake-ups find one frame each, only every eighth looks whether there is a second."""
+
+
+class DrivenNode(Node, DirectNode, Kept, Protocol):
+    """What the driver needs of a node."""
+
+    version: int
+
+
+class Outlet:
+    """An engine to send by, that tells the node which next hops could not be reached."""
+
+    def __init__(self, engine: Engine, node: Node) -> None:
+        self.engine = engine
+        self._node = node
+
+    def send_rows(self, batch: FrameBatch, rows: Rows | None = None) -> None:
+        result = self.engine.send_rows(batch, rows)
+        if result.failed:
+            self._report(result)
+
+    def send_frames(self, frames: Sequence[bytes]) -> None:
+        if len(frames) > FEW:
+            result = self.engine.send_frames(frames)
+            if result.failed:
+                self._report(result)
+            return
+        counters = self.engine.counters
+        send = self.engine.send_one
+        for frame in frames:
+            try:
+                taken = send(frame)
+            except OSError as error:
+                self.settle(frame, error)
+            else:
+                if taken is None:
+                    self.settle(frame, None)
+                else:
+                    counters.tx_frames += 1
+                    counters.tx_bytes += taken
+        counters.syscalls[self.engine.send_call] += len(frames)
+
+    def settle(self, frame: bytes, error: OSError | None) -> None:
+        """See a frame through that the engine did not take at once."""
+        result = self.engine.settle(frame, error)
+        if result.failed:
+            self._report(result)
+
+    def _report(self, result: SendResult) -> None:
+        for next_hop in result.failed:
+            log.debug("send to %s failed", next_hop.hex(":"))
+            self._node.on_send_failed(next_hop, time.monotonic_ns())
+
+
+Drain = Callable[[int, int], int]
+"""(time in ns, most frames to take) → frames taken."""
+Into = Callable[[bytes, int, Outgoing], None]
+
+
+class Driver:
+    """Runs one node on its two engines until `stop`.
+
+    `changed` is called after a wake-up in which the node's decisions changed. `max_wait_us` is how
+    long a batched driver waits after a wake-up for more frames.
+    """
+
+    def __init__(
+        self,
+        node: DrivenNode,
+        wire: Engine,
+        tap: Engine,
+        *,
+        batched: bool,
+        max_wait_us: int = 0,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.node = node
+        self.wire = wire
+        self.tap = tap
+        self.batched = batched
+        self.wakeups = 0
+        self.waits = 0
+        self.waited_ns = 0
+        self._max_wait_s = max_wait_us / 1e6 if batched else 0.0
+        self._changed = changed
+        self._to_wire = Outlet(wire, node)
+        self._to_tap = Outlet(tap, node)
+        self._ifindexes = {engine: netif.index(engine.port.ifname) for engine in (wire, tap)}
+        self._stopping = False
+        self._epoll = select.epoll()
+        self._actions: dict[int, Callable[[int], object]] = {}
+        if batched:
+            pipeline = Pipeline(node, BatchedHandler(node), self._to_wire, self._to_tap)
+            self._watch(wire, self._in_batches(wire, node.wire_into, pipeline.from_wire))
+            self._watch(tap, self._in_batches(tap, node.tap_into, pipeline.from_tap))
+        else:
+            self._watch(wire, self._one_by_one(wire, node.wire_into))
+            self._watch(tap, self._one_by_one(tap, node.tap_into))
+
+    def watch(self, fd: int, action: Callable[[], object]) -> None:
+        """Call `action` whenever `fd` is readable."""
+        self._actions[fd] = lambda now_ns: action()
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def _watch(self, engine: Engine, action: Callable[[int], object]) -> None:
+        self._actions[engine.fileno()] = action
+        self._epoll.register(engine.fileno(), select.EPOLLIN)
+
+    def stop(self) -> None:
+        """Let `run` return once everything that was taken in has been dealt with."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Let go of the driver's own descriptor; the engines stay open."""
+        self._epoll.close()
+
+    def run(self) -> None:
+        """Work until `stop` is called.
+
+        :raises InterfaceGoneError: one of the two interfaces was removed.
+        """
+        node = self.node
+        poll, clock = self._epoll.poll, time.monotonic_ns
+        next_timer_ns, actions = node.next_timer_ns, self._actions
+        max_wait_s = self._max_wait_s
+        version = -1
+        while not self._stopping:
+            timer_ns = next_timer_ns()
+            wait_s = None if timer_ns is None else max(timer_ns - clock(), 0) / 1e9
+            events = poll(wait_s)
+            self.wakeups += 1
+            if max_wait_s and events:
+                self._wait_for_more(max_wait_s)
+            now_ns = clock()
+            for fd, _ in events:
+                actions[fd](now_ns)
+            if timer_ns is not None and now_ns >= timer_ns:
+                self.send(node.on_timer(now_ns))
+            if version != node.version:
+                version = node.version
+                self._changed()
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        """Send replies of any form, each to its side."""
+        out = Outgoing()
+        out.extend(replies)
+        self._to_wire.send_frames(out.wire)
+        self._to_tap.send_frames(out.tap)
+
+    def _wait_for_more(self, seconds: float) -> None:
+        before = time.monotonic_ns()
+        time.sleep(seconds)
+        self.waits += 1
+        self.waited_ns += time.monotonic_ns() - before
+
+    # -- frame by frame ------------------------------------------------------------------------
+
+    def _one_by_one(self, source: Engine, into: Into) -> Callable[[int], int]:
+        take = self._taker(source, into)
+        lone = False
+        turn = 0
+
+        def drain(now_ns: int) -> int:
+            nonlocal lone, turn
+            turn += 1
+            if lone and turn & _PROBE_MASK:
+                return take(now_ns, 1)
+            taken = take(now_ns, FRAME_BUDGET)
+            lone = taken <= 1
+            return taken
+
+        return drain
+
+    def _taker(self, source: Engine, into: Into) -> Drain:
+        """A loop of receive, decide, send, with everything it needs in local names."""
+        recv = source.recv_one
+        size = source.port.frame_limit + 1
+        counters, recv_call = source.counters, source.recv_call
+        wire, tap = self._to_wire, self._to_tap
+        send_wire, send_tap = self.wire.send_one, self.tap.send_one
+        wire_counters, tap_counters = self.wire.counters, self.tap.counters
+        wire_call, tap_call = self.wire.send_call, self.tap.send_call
+        receive_failed = self._receive_failed
+        out = Outgoing()
+        to_wire, to_tap = out.wire, out.tap
+
+        def take(now_ns: int, limit: int) -> int:
+            frames = in_vain = received_bytes = 0
+            wire_frames = wire_bytes = wire_late = 0
+            tap_frames = tap_bytes = tap_late = 0
+            while frames < limit:
+                try:
+                    frame = recv(size)
+                except BlockingIOError:
+                    in_vain = 1
+                    break
+                except OSError as error:
+                    in_vain = 1
+                    receive_failed(source, error)
+                    break
+                if frame is None:
+                    in_vain = 1
+                    break
+                frames += 1
+                received_bytes += len(frame)
+                into(frame, now_ns, out)
+                if to_wire:
+                    for one in to_wire:
+                        try:
+                            sent = send_wire(one)
+                        except OSError as error:
+                            wire_late += 1
+                            wire.settle(one, error)
+                        else:
+                            if sent is None:
+                                wire_late += 1
+                                wire.settle(one, None)
+                            else:
+                                wire_frames += 1
+                                wire_bytes += sent
+                    to_wire.clear()
+                if to_tap:
+                    for one in to_tap:
+                        try:
+                            sent = send_tap(one)
+                        except OSError as error:
+                            tap_late += 1
+                            tap.settle(one, error)
+                        else:
+                            if sent is None:
+                                tap_late += 1
+                                tap.settle(one, None)
+                            else:
+                                tap_frames += 1
+                                tap_bytes += sent
+                    to_tap.clear()
+            counters.rx_frames += frames
+            counters.rx_bytes += received_bytes
+            counters.fill[1] += frames
+            counters.syscalls[recv_call] += frames + in_vain
+            if wire_frames or wire_late:
+                wire_counters.tx_frames += wire_frames
+                wire_counters.tx_bytes += wire_bytes
+                wire_counters.syscalls[wire_call] += wire_frames + wire_late
+            if tap_frames or tap_late:
+                tap_counters.tx_frames += tap_frames
+                tap_counters.tx_bytes += tap_bytes
+                tap_counters.syscalls[tap_call] += tap_frames + tap_late
+            return frames
+
+        return take
+
+    # -- in batches ----------------------------------------------------------------------------
+
+    def _in_batches(
+        self, source: Engine, into: Into, handle: Callable[[FrameBatch, int], None]
+    ) -> Callable[[int], int]:
+        take = self._taker(source, into)
+        recv_batch = source.recv_batch
+        batch = source.new_batch()
+        capacity = batch.capacity
+        wire, tap = self._to_wire, self._to_tap
+        lone = False
+        turn = 0
+
+        def drain(now_ns: int) -> int:
+            nonlocal lone, turn
+            turn += 1
+            if lone and turn & _PROBE_MASK:
+                return take(now_ns, 1)
+            taken = 0
+            while taken < BATCH_BUDGET:
+                try:
+                    count = recv_batch(batch)
+                except OSError as error:
+                    self._receive_failed(source, error)
+                    break
+                taken += count
+                if count > FEW:
+                    handle(batch, now_ns)
+                elif count:
+                    out = Outgoing()
+                    for row in range(count):
+                        into(batch.frame(row), now_ns, out)
+                    if out.wire:
+                        wire.send_frames(out.wire)
+                    if out.tap:
+                        tap.send_frames(out.tap)
+                if count < capacity:
+                    break
+            lone = taken <= 1
+            return taken
+
+        return drain
+
+    # -- trouble -------------------------------------------------------------------------------
+
+    def _receive_failed(self, source: Engine, error: OSError) -> None:
+        """An engine could not receive: a link that is down is reported once and waited for."""
+        name = source.port.ifname
+        if not netif.exists(self._ifindexes[source]):
+            raise InterfaceGoneError(f"interface {name} was removed") from error
+        if error.errno == ENETDOWN:
+            log.warning("link down: %s", name)
+        else:
+            log.error("cannot receive on %s: %s", name, error)
+            raise error

@@ -1,0 +1,268 @@
+"""From a configuration to a running agent: opens, lets go of rights, says ready, works, reports.
+
+The only module that sees descriptors, engines and the node together. Must not know who starts it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from types import FrameType
+from typing import Any, Final
+
+from agent import ports
+from agent.config import DEFAULT_HELLO_PERIODICITY_MS, AgentConfig
+from agent.control import Control, open_listener
+from agent.driver import Driver
+from agent.engines.base import Engine, Side
+from agent.engines.registry import Selection, select
+from agent.errors import AgentError, ConfigError
+from agent.linux import rights
+from agent.protocol.obu import Obu
+from agent.protocol.rsu import Rsu
+from agent.stats import SideSource, Stats, StatsFile, upstream_document
+
+log = logging.getLogger("agent")
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def run_agent(config: AgentConfig) -> int:
+    """Run one agent in this process's network namespace until SIGTERM or SIGINT.
+
+    Belongs in the main thread: it handles those signals, and the rights of this process are gone
+    afterwards. Returns the exit status: 0 after a signal, else that of the `AgentError`, which has
+    been logged in one line and told on `event_fd`.
+    """
+    if not log.hasHandlers():
+        label = config.name or f"testbed-agent {config.kind}"
+        logging.basicConfig(level=logging.INFO, format=f"{label}: %(message)s")
+    events = Events(config.event_fd)
+    try:
+        with ExitStack() as stack:
+            Agent(config, events, stack).run()
+    except AgentError as error:
+        log.error("%s", error)
+        events.tell("failed", error=str(error), exit_status=error.exit_code)
+        return error.exit_code
+    finally:
+        events.tell("stopped")
+    return 0
+
+
+class Events:
+    """JSON lines about what happens, for whoever started the agent; never waits for the reader."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        if fd is not None:
+            os.set_blocking(fd, False)
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Write one line; lost if nobody reads."""
+        if self._fd is not None:
+            with suppress(OSError):
+                os.write(self._fd, json.dumps({"event": event, **details}).encode() + b"\n")
+
+
+class Agent:
+    """Everything one agent holds; `stack` closes it, in reverse order of opening."""
+
+    def __init__(self, config: AgentConfig, events: Events, stack: ExitStack) -> None:
+        self._config = config
+        self._events = events
+        self._upstream: dict[str, Any] | None = None
+        # Signals first: from here on SIGTERM means an orderly end.
+        self._stopping = False
+        self._driver: Driver | None = None
+        wakeup = self._handle_signals(stack)
+
+        # Whatever can be refused is asked for before anything is made.
+        selected = {
+            Side.WIRE: select(Side.WIRE, config.wire_engine),
+            Side.TAP: select(Side.TAP, config.tap_engine),
+        }
+        self._batched = config.handler == "batched" or (
+            config.handler == "auto" and selected[Side.WIRE].engine.batches
+        )
+        wire = stack.enter_context(ports.open_wire(config.bind))
+        tap = stack.enter_context(ports.open_tap(config, wire))
+        self._stats_file = _open_stats_file(config)
+        if self._stats_file is not None:
+            stack.callback(self._stats_file.close)
+        listener = None
+        if config.control_path is not None:
+            listener = stack.enter_context(open_listener(config.control_path))
+            stack.callback(_unlink, config.control_path)
+
+        self._node = _make_node(config, wire.mac, wire.frame_limit)
+        engines = {
+            Side.WIRE: self._open(selected[Side.WIRE], wire.port, stack),
+            Side.TAP: self._open(selected[Side.TAP], tap.port, stack),
+        }
+        self._driver = Driver(
+            self._node,
+            engines[Side.WIRE],
+            engines[Side.TAP],
+            batched=self._batched,
+            max_wait_us=config.max_wait_us,
+            changed=self._tell_upstream,
+        )
+        stack.callback(self._driver.close)
+        if self._stopping:
+            self._driver.stop()
+        self._driver.watch(wakeup.fileno(), lambda: wakeup.recv(4096))
+        self._stats = Stats(
+            config,
+            self._node,
+            self._driver,
+            {
+                Side.WIRE: SideSource(
+                    engine=engines[Side.WIRE],
+                    selection=selected[Side.WIRE],
+                    kernel_drops=wire.kernel_drops,
+                ),
+                Side.TAP: SideSource(
+                    engine=engines[Side.TAP],
+                    selection=selected[Side.TAP],
+                    kernel_drops=tap.kernel_drops,
+                ),
+            },
+        )
+        if listener is not None:
+            control = Control(listener, self._answer)
+            stack.callback(control.close)
+            self._driver.watch(control.fileno(), control.serve)
+        try:
+            left = rights.drop_all(config.run_as)
+        except OSError as error:
+            raise AgentError(f"cannot let go of rights: {error.strerror}") from error
+        log.debug("rights dropped: %s", left)
+        log.info(
+            "%s on %s (%s), TAP %s, %s, wire %s, tap %s",
+            config.kind,
+            config.bind,
+            self._node.mac.hex(":"),
+            tap.port.ifname,
+            "batched" if self._batched else "per packet",
+            selected[Side.WIRE].used,
+            selected[Side.TAP].used,
+        )
+        self._ready: dict[str, Any] = {
+            "name": config.name,
+            "pid": os.getpid(),
+            "mac": self._node.mac.hex(":"),
+            "tap": tap.port.ifname,
+            "handler": "batched" if self._batched else "per-packet",
+            "engines": {
+                str(side): {"requested": one.requested, "used": one.used, "why": one.why}
+                for side, one in selected.items()
+            },
+        }
+
+    def run(self) -> None:
+        """Say ready, work until told to stop, write the counters whatever ended it."""
+        assert self._driver is not None
+        self._events.tell("ready", **self._ready)
+        try:
+            self._driver.run()
+        except OSError as error:
+            raise AgentError(f"cannot go on: {error}") from error
+        finally:
+            if self._stats_file is not None:
+                try:
+                    self._stats_file.write(self._stats.document())
+                except OSError as error:
+                    log.error("cannot write %s: %s", self._config.stats_path, error.strerror)
+
+    def _open(self, selection: Selection, port: ports.Port, stack: ExitStack) -> Engine:
+        engine = selection.open(port, self._config.batch if self._batched else 1)
+        stack.callback(engine.close)
+        return engine
+
+    def _handle_signals(self, stack: ExitStack) -> socket.socket:
+        """Let SIGTERM and SIGINT end the loop; readable when one has come."""
+        inside, outside = socket.socketpair()
+        for one in (inside, outside):
+            one.setblocking(False)
+            stack.enter_context(one)
+        before = signal.set_wakeup_fd(outside.fileno(), warn_on_full_buffer=False)
+        stack.callback(signal.set_wakeup_fd, before)
+        for number in STOP_SIGNALS:
+            previous = signal.signal(number, self._on_signal)
+            stack.callback(signal.signal, number, previous or signal.SIG_DFL)
+        return inside
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True
+        if self._driver is not None:
+            self._driver.stop()
+
+    def _tell_upstream(self) -> None:
+        """Tell about the upstream if it has become another one."""
+        current = self._node.upstream if isinstance(self._node, Obu) else None
+        upstream = upstream_document(current)
+        if upstream is not None:
+            del upstream["score_us"]
+        if upstream != self._upstream:
+            self._upstream = upstream
+            self._events.tell("upstream", **(upstream or {"mac": None, "rsu": None, "hops": None}))
+            if upstream is None:
+                log.info("no upstream")
+            else:
+                log.info("upstream %(mac)s, %(hops)d hops to RSU %(rsu)s", upstream)
+
+    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        match request.get("cmd"):
+            case "stats":
+                return self._stats.document()
+            case "hello" if isinstance(self._node, Rsu):
+                assert self._driver is not None
+                self._driver.send(self._node.heartbeat_now(time.monotonic_ns()))
+                return {"ok": True}
+            case "hello":
+                return {"error": "only an RSU sends heartbeats of its own"}
+        return {"error": 'unknown command (expected "stats" or "hello")'}
+
+
+def _make_node(config: AgentConfig, mac: bytes, max_frame_bytes: int) -> Obu | Rsu:
+    if config.kind == "obu":
+        return Obu(
+            mac,
+            hello_history=config.hello_history,
+            cached_candidates=config.cached_candidates,
+            max_frame_bytes=max_frame_bytes,
+        )
+    return Rsu(
+        mac,
+        boot_ns=time.monotonic_ns(),
+        hello_periodicity_ms=config.hello_periodicity_ms or DEFAULT_HELLO_PERIODICITY_MS,
+        hello_history=config.hello_history,
+        group_copies=config.group_copies,
+        max_frame_bytes=max_frame_bytes,
+    )
+
+
+def _open_stats_file(config: AgentConfig) -> StatsFile | None:
+    if config.stats_path is None:
+        return None
+    try:
+        return StatsFile(config.stats_path, run_as=config.run_as)
+    except OSError as error:
+        raise ConfigError(f"stats file {config.stats_path}: {error.strerror}") from error
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError as error:
+        # Another user's directory: the next agent there replaces it.
+        if error.errno not in (errno.ENOENT, errno.EACCES, errno.EPERM):
+            log.warning("cannot remove %s: %s", path, error.strerror)
