@@ -40,7 +40,8 @@ class Point(_Model):
     node: str
     node_kind: Literal["obu", "rsu"]
     path: str
-    tester_at: list[str] = []
+    tester_at: str | None = None
+    """The neighbour whose place the tester took."""
 
 
 class Variant(_Model):
@@ -110,11 +111,26 @@ class Environment(_Model):
 
 
 class LedgerLine(_Model):
-    """Frames that were offered and did not arrive, by place and cause."""
+    """Frames that ended at a place for a cause."""
 
     place: str
     cause: str
     count: int
+
+
+class Ledger(_Model):
+    """What became of every frame, warm-up included: offered = delivered + lines + unexplained.
+
+    A frame that is meant for several receivers counts once for each. `aside` belongs to the story
+    and not to the sum. `node_told` is whether the node said what it dropped.
+    """
+
+    offered: Count
+    delivered: Count
+    lines: list[LedgerLine]
+    aside: list[LedgerLine] = []
+    node_told: bool
+    unexplained: int
 
 
 class Latency(_Model):
@@ -136,10 +152,9 @@ class Latency(_Model):
 
 
 class Traffic(_Model):
-    """What the tester offered and what it got back.
+    """What the tester offered and what it got back, after the warm-up.
 
-    `duration_ns` is how long it offered; rates are counts over that time. `clipped` are counts
-    that the tester could not see to the end.
+    `duration_ns` is how long it offered; rates are counts over that time.
     """
 
     intended_pps: float | None
@@ -151,9 +166,14 @@ class Traffic(_Model):
     duplicated: Count
     reordered: Count
     corrupted: Count
-    not_sent: Count = 0
-    """Sends that the generator's own socket refused: no loss of the node."""
+    refused: Count = 0
+    """Sends that the kernel refused the generator: never offered, no loss of anybody."""
     sink_drops: Count = 0
+    generator_busy: float | None = None
+    """Share of one CPU that the generator used."""
+    sink_busy: float | None = None
+    clock_step_ns: int = 0
+    """How far the wall clock was set meanwhile: that much of the latency is wrong."""
     latency: Latency | None = None
 
 
@@ -165,6 +185,8 @@ class Cpu(_Model):
     system_ns: int | None
     window_ns: Count
     source: str = ""
+    run_delay_ns: int | None = None
+    """Time that the node was ready to run and waited for its CPU."""
 
 
 class Switches(_Model):
@@ -175,6 +197,7 @@ class Switches(_Model):
 class Memory(_Model):
     pss_start_bytes: int | None = None
     pss_end_bytes: int | None
+    private_end_bytes: int | None = None
     rss_end_bytes: int | None
     rss_peak_bytes: int | None
 
@@ -218,8 +241,9 @@ class NodeCounts(_Model):
     fill: dict[str, dict[str, int]] = {}
     """Side → batch size found → how often."""
     waited_ns: int | None = None
-    rx_frames: int | None = None
-    tx_frames: int | None = None
+    rx_frames: dict[str, Count] = {}
+    tx_frames: dict[str, Count] = {}
+    """Side → frames, as the node counted them."""
     handler: str | None = None
     batch: int | None = None
     engines: dict[str, Engine] = {}
@@ -233,6 +257,7 @@ class CpuUse(_Model):
     busy_ns: Count
     user_ns: Count
     system_ns: Count
+    irq_ns: Count = 0
     softirq_ns: Count
     steal_ns: Count
     idle_ns: Count
@@ -265,8 +290,7 @@ class Trial(_Model):
     started_s: float
     """Seconds after the start of the run."""
     traffic: Traffic | None
-    ledger: list[LedgerLine] = []
-    unexplained: int | None = None
+    ledger: Ledger | None = None
     node: NodeCounts | None = None
     machine: list[CpuUse] = []
     marks: list[Marked] = []

@@ -14,14 +14,14 @@ from typing import Any, Final, Literal
 from testbed.model import Node, NodeSettings, Topology
 
 Kind = Literal["node", "path"]
-Path = Literal["relay", "tap-to-wire", "wire-to-tap"]
+Path = Literal["relay", "relay-down", "tap-to-wire", "wire-to-tap", "hairpin", "group"]
 PassName = Literal["timing", "counting"]
 
 KINDS: Final[tuple[Kind, ...]] = ("node",)
 PATHS: Final[Mapping[str, tuple[Path, ...]]] = MappingProxyType(
     {
-        "obu": ("relay", "tap-to-wire", "wire-to-tap"),
-        "rsu": ("tap-to-wire", "wire-to-tap"),
+        "obu": ("relay", "relay-down", "tap-to-wire", "wire-to-tap"),
+        "rsu": ("tap-to-wire", "wire-to-tap", "hairpin", "group"),
     }
 )
 """The ways through a node that can be measured, by its kind."""
@@ -46,14 +46,14 @@ class Load:
 class Point:
     """One node under test and the way through it.
 
-    `tester_at` names the neighbours whose places the tester takes. `loads` are the load levels
+    `tester_at` is the neighbour whose place the tester takes. `loads` are the load levels that
     this point is measured at.
     """
 
     name: str
     node: str
     path: Path
-    tester_at: tuple[str, ...]
+    tester_at: str
     loads: tuple[str, ...]
 
 

@@ -78,14 +78,17 @@ class PointBody(Strict):
         str,
         Choice(words=_PATHS),
         Field(
-            description="The way of the packets: relay (wire to wire), tap-to-wire, wire-to-tap."
+            description="The way of the packets. Through an OBU: relay (upstream, wire to wire), "
+            "relay-down, tap-to-wire, wire-to-tap. Through an RSU: tap-to-wire, wire-to-tap, "
+            "hairpin (from one OBU to another), group (from the TAP to every OBU)."
         ),
     ]
     tester: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        str | None,
+        _NAME,
         Field(
-            description="The neighbours whose places the tester takes. All of them, if left out.",
-            examples=[["rsu1"]],
+            description="The neighbour whose place the tester takes. The first, if left out.",
+            examples=["rsu1"],
         ),
     ] = None
     loads: Annotated[

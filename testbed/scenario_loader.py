@@ -122,7 +122,7 @@ class _Resolver:
     def _point(self, name: str, body: PointBody) -> values.Point:
         place: Place = ("measure", name)
         neighbours = self._topology.neighbours()
-        tester: tuple[str, ...] = ()
+        tester = body.tester
         if body.node not in neighbours:
             self._unknown((*place, "node"), body.node, list(neighbours), "node in the topology")
         else:
@@ -137,22 +137,22 @@ class _Resolver:
             heard = [
                 node.name for node in self._topology.nodes if node.name in neighbours[body.node]
             ]
-            tester = tuple(heard if body.tester is None else body.tester)
-            for index, at in enumerate(body.tester or ()):
-                if at not in heard:
-                    self._unknown((*place, "tester", index), at, heard, f"neighbour of {body.node}")
-            if not tester:
+            if tester is not None and tester not in heard:
+                self._unknown((*place, "tester"), tester, heard, f"neighbour of {body.node}")
+            elif not heard:
                 self._problems.add(
                     place,
                     "the tester has no place to stand",
                     expected=f"a neighbour of {body.node}",
                 )
+            else:
+                tester = tester or heard[0]
         loads = self._known_loads(body.loads, (*place, "loads"))
         return values.Point(
             name=name,
             node=body.node,
             path=cast(values.Path, body.path),
-            tester_at=tester,
+            tester_at=tester or "",
             loads=loads,
         )
 

@@ -25,7 +25,7 @@ def ledger(result: Result) -> Section:
             account.group()
             drops.group()
             for variant in result.scenario.variants:
-                trials = [t for t in trials_of(result, place, variant.name) if t.traffic]
+                trials = [t for t in trials_of(result, place, variant.name) if t.ledger]
                 if not trials:
                     continue
                 account.add(place.load, variant.name, *_account(trials))
@@ -41,7 +41,8 @@ def ledger(result: Result) -> Section:
                         "dupli-\ncated", "reordered", "corrupted",
                     ),
                     title=title,
-                    note="offered = delivered + dropped + unexplained, over all timing trials.",
+                    note="offered = delivered + dropped + unexplained, over all timing trials with "
+                    "their warm-up.",
                 )
             )  # fmt: skip
         if len(drops):
@@ -55,10 +56,10 @@ def ledger(result: Result) -> Section:
 
 def _account(trials: list[Trial]) -> Iterator[str | Cell]:
     traffic = [trial.traffic for trial in trials if trial.traffic is not None]
-    unknown = [trial.unexplained for trial in trials]
-    unexplained = None if None in unknown else sum(n for n in unknown if n is not None)
-    yield count(sum(t.offered for t in traffic))
-    yield count(sum(t.delivered for t in traffic))
+    closed = [trial.ledger for trial in trials if trial.ledger is not None]
+    unexplained = sum(one.unexplained for one in closed)
+    yield count(sum(one.offered for one in closed))
+    yield count(sum(one.delivered for one in closed))
     yield count(_drops(trials).total())
     yield Cell(count(unexplained), Tone.BAD if unexplained else Tone.PLAIN)
     for damage in ("duplicated", "reordered", "corrupted"):
@@ -69,7 +70,7 @@ def _account(trials: list[Trial]) -> Iterator[str | Cell]:
 def _drops(trials: list[Trial]) -> Counter[tuple[str, str]]:
     dropped: Counter[tuple[str, str]] = Counter()
     for trial in trials:
-        for entry in trial.ledger:
+        for entry in trial.ledger.lines if trial.ledger is not None else ():
             dropped[entry.place, entry.cause] += entry.count
     return dropped
 

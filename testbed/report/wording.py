@@ -25,8 +25,11 @@ TONES = {
 
 PATHS = {
     "relay": "wire → wire",
+    "relay-down": "wire → wire, downstream",
     "tap-to-wire": "TAP → wire",
     "wire-to-tap": "wire → TAP",
+    "hairpin": "OBU → OBU",
+    "group": "TAP → every OBU",
 }
 
 

@@ -12,6 +12,7 @@ from testbed.results import (
     Engine,
     Environment,
     Latency,
+    Ledger,
     LedgerLine,
     Load,
     Mark,
@@ -58,7 +59,7 @@ def trial(
     arrived = offered if delivered is None else delivered
     cpu_ns = round(cpu_us * 1000 * arrived)
     switches = round(switches_per_packet * arrived)
-    ledger = [
+    lines = [
         LedgerLine(place="obu1 wire", cause=cause, count=count)
         for cause, count in (dropped or {}).items()
     ]
@@ -93,8 +94,13 @@ def trial(
                     max_ns=round(p50_us * 9e3),
                 ),
             ),
-            "ledger": ledger,
-            "unexplained": offered - arrived - sum((dropped or {}).values()),
+            "ledger": Ledger(
+                offered=offered,
+                delivered=arrived,
+                lines=lines,
+                node_told=True,
+                unexplained=offered - arrived - sum((dropped or {}).values()),
+            ),
             "node": NodeCounts(
                 pid=4711,
                 cpu=Cpu(
@@ -149,7 +155,7 @@ def result(trials: list[Trial], **changes: Any) -> Result:
         "warm_up_s": 0.1,
         "loads": [Load(name=n, rate_pps=r, duration_s=2.0) for n, r in RATES.items()],
         "points": [
-            Point(name="obu-relay", node="obu1", node_kind="obu", path="relay", tester_at=["rsu1"])
+            Point(name="obu-relay", node="obu1", node_kind="obu", path="relay", tester_at="rsu1")
         ],
         "frame_bytes": [256],
         "flows": 1,
