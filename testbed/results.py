@@ -281,7 +281,7 @@ class Trial(_Model):
     """One trial: one variant, one load, one stretch of traffic after a warm-up."""
 
     id: Count
-    pass_: Literal["timing", "counting"] = Field(alias="pass")
+    phase: Literal["timing", "counting"]
     point: str
     load: str
     frame_bytes: Count
@@ -294,10 +294,6 @@ class Trial(_Model):
     node: NodeCounts | None = None
     machine: list[CpuUse] = []
     marks: list[Marked] = []
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
 
     @property
     def counts(self) -> bool:

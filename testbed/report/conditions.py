@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from testbed.measure.statistics import busy_share, cells, trials_of
+from testbed.measure.statistics import PHASES, busy_share, cells, trials_of
 from testbed.report.blocks import Block, Bullets, Cell, Rows, Section, Tone, line
 from testbed.report.summary import point_text
 from testbed.report.wording import NOTHING, count, percent, seconds
@@ -89,10 +89,8 @@ def _set_aside(result: Result) -> Iterator[str]:
     """Marks by cell and variant, with how many trials carry them and one reason as an example."""
     for place in cells(result):
         for variant in result.scenario.variants:
-            for pass_ in ("timing", "counting"):
-                trials = trials_of(
-                    result, place, variant.name, "counting" if pass_ == "counting" else "timing"
-                )
+            for phase in PHASES:
+                trials = trials_of(result, place, variant.name, phase)
                 marks = [m for trial in trials for m in trial.marks if m.mark != "lower-bound"]
                 for mark in dict.fromkeys(m.mark for m in marks):
                     same = [m for m in marks if m.mark == mark]
@@ -100,7 +98,7 @@ def _set_aside(result: Result) -> Iterator[str]:
                         "no verdict from them" if mark in EXCLUDING else "still part of the verdict"
                     )
                     yield (
-                        f"{len(same)} of {len(trials)} {pass_} trials of {variant.name} at "
+                        f"{len(same)} of {len(trials)} {phase} trials of {variant.name} at "
                         f"{place.load} load ({point_text(result.point(place.point))}) are "
                         f"{mark}, {effect}: {same[0].why}."
                     )

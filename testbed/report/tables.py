@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from testbed.measure.statistics import (
     CLASSES,
+    PHASES,
     bounded,
     calls,
     cells,
@@ -240,10 +241,8 @@ def _classes(counted: Sequence[Trial]) -> Iterator[str]:
 
 
 def _counted(result: Result, place: Place, variant: Variant) -> list[Trial]:
-    for pass_ in ("counting", "timing"):
-        trials = trials_of(
-            result, place, variant.name, "counting" if pass_ == "counting" else "timing"
-        )
+    for phase in reversed(PHASES):
+        trials = trials_of(result, place, variant.name, phase)
         counted = [trial for trial in trials if trial.counts and calls(trial) is not None]
         if counted:
             return counted

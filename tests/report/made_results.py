@@ -41,7 +41,7 @@ def trial(
     pair: int = 0,
     load: str = "low",
     point: str = "obu-relay",
-    pass_: str = "timing",
+    phase: str = "timing",
     offered: int = 1_000,
     delivered: int | None = None,
     seconds: float = 2.0,
@@ -67,7 +67,7 @@ def trial(
     return Trial.model_validate(
         {
             "id": number,
-            "pass": pass_,
+            "phase": phase,
             "point": point,
             "load": load,
             "frame_bytes": 256,

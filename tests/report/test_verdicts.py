@@ -175,9 +175,9 @@ def test_an_rsu_row_is_decided_at_the_first_point_of_an_rsu() -> None:
     assert found.verdict is Verdict.MISSED
 
 
-def test_system_calls_are_decided_by_the_counting_pass_and_the_batch_size() -> None:
+def test_system_calls_are_decided_by_the_counting_phaseand_the_batch_size() -> None:
     trials = [
-        trial(name, number=n, pair=pair, load="max", pass_="counting", calls={"recvmmsg": calls})
+        trial(name, number=n, pair=pair, load="max", phase="counting", calls={"recvmmsg": calls})
         for pair in range(5)
         for n, (name, calls) in enumerate(
             (("per-packet", 2000), ("batched", 63), ("batched-of-8", 250), ("batched-of-16", 400))

@@ -5,11 +5,12 @@ time: resampling is seeded from the result's own seed.
 """
 
 from testbed.measure.statistics.comparison import (
+    PHASES,
     Cell,
     bounded,
     cells,
     compare,
-    pass_of,
+    phase_of,
     trials_of,
     typical,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "CLASSES",
     "FEWEST_PAIRS",
     "LEVEL",
+    "PHASES",
     "QUANTITIES",
     "WORST_FIRST",
     "Cell",
@@ -58,7 +60,7 @@ __all__ = [
     "own_count_deviation",
     "paired_ratio",
     "pairs_to_decide",
-    "pass_of",
+    "phase_of",
     "syscalls_per_packet",
     "trials_of",
     "typical",

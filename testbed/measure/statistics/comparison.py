@@ -10,13 +10,14 @@ import statistics
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from testbed.measure.statistics.interval import Ratio, paired_ratio
 from testbed.measure.statistics.quantities import QUANTITIES, Quantity
 from testbed.results import EXCLUDING, Result, Trial
 
-Pass = Literal["timing", "counting"]
+Phase = Literal["timing", "counting"]
+PHASES: Final[tuple[Phase, ...]] = ("timing", "counting")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ def cells(result: Result) -> tuple[Cell, ...]:
 
 
 def trials_of(
-    result: Result, cell: Cell, variant: str, pass_: Pass = "timing"
+    result: Result, cell: Cell, variant: str, phase: Phase = "timing"
 ) -> tuple[Trial, ...]:
     """The trials of one variant in a cell, by pair number, marked ones included."""
     return tuple(
@@ -50,7 +51,7 @@ def trials_of(
             (
                 trial
                 for trial in result.trials
-                if trial.pass_ == pass_
+                if trial.phase == phase
                 and trial.variant == variant
                 and (trial.point, trial.load, trial.frame_bytes)
                 == (cell.point, cell.load, cell.frame_bytes)
@@ -60,7 +61,7 @@ def trials_of(
     )
 
 
-def pass_of(result: Result, quantity: str, cell: Cell, variant: str) -> Pass:
+def phase_of(result: Result, quantity: str, cell: Cell, variant: str) -> Phase:
     """Where a quantity is taken from: system calls from the counting pass, if there was one."""
     if "calls_per_packet" in quantity and trials_of(result, cell, variant, "counting"):
         return "counting"
@@ -82,11 +83,11 @@ def compare(
     System calls are compared within the counting pass if both variants have one there.
     """
     base = result.baseline.name if baseline is None else baseline
-    pass_: Pass = pass_of(result, quantity, cell, candidate)
-    if pass_ == "counting" and not trials_of(result, cell, base, "counting"):
-        pass_ = "timing"
-    one = _by_pair(trials_of(result, cell, base, pass_))
-    other = _by_pair(trials_of(result, cell, candidate, pass_))
+    phase: Phase = phase_of(result, quantity, cell, candidate)
+    if phase == "counting" and not trials_of(result, cell, base, "counting"):
+        phase = "timing"
+    one = _by_pair(trials_of(result, cell, base, phase))
+    other = _by_pair(trials_of(result, cell, candidate, phase))
     values: list[tuple[float | None, float | None]] = []
     left_out: list[str] = []
     of: Quantity = QUANTITIES[quantity]

@@ -1,0 +1,293 @@
+"""Runs a scenario: brings up what it needs, makes its trials in order, and always takes it down.
+
+The result is in memory trial by trial and on disk in one piece; what was measured until a Ctrl-C is
+kept. Must not know how a trial is made, nor what the figures come to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from testbed import results
+from testbed.measure import environment
+from testbed.measure.cpu import allowed_cpus
+from testbed.result_store import save_result, write_atomically
+from testbed.results import Result
+from testbed.scenario import Point, Scenario, Variant, shortfalls
+from testbed.traffic.legs import TesterCpus
+from testbed.trial import Bench
+from testbed.trialplan import PlannedTrial, estimated_s, plan_trials
+
+DEFAULT_SEED: Final = 1
+REPORT_NAME: Final = "report.md"
+_LONGEST_NAME: Final = 32
+_FIRST_GUESS_S: Final = 0.6
+"""What a trial costs beyond its traffic, until that has been measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """How far a run is: `done` of `total` trials, what is at work, seconds gone and to go."""
+
+    done: int
+    total: int
+    title: str
+    elapsed_s: float
+    remaining_s: float
+
+
+Progress = Callable[[Step], object]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pins:
+    """Which CPUs generator, sink and node run on."""
+
+    tester: TesterCpus
+    node: tuple[int, ...]
+    note: str | None = None
+
+    @property
+    def tester_cpus(self) -> tuple[int, ...]:
+        """All CPUs of the tester."""
+        return tuple(sorted({*(self.tester.generator or ()), *(self.tester.sink or ())}))
+
+
+def choose_pins(cpus: Sequence[int]) -> Pins:
+    """Pins for these CPUs: the node alone on its own, generator and sink apart if that is room."""
+    if not cpus:
+        raise ValueError("there is no CPU to run on")
+    if len(cpus) == 1:
+        return Pins(
+            tester=TesterCpus.one(cpus[0]),
+            node=(cpus[0],),
+            note="only one CPU: the tester and the node under test share it",
+        )
+    if len(cpus) == 2:
+        return Pins(tester=TesterCpus.one(cpus[0]), node=(cpus[1],))
+    return Pins(
+        tester=TesterCpus(generator=(cpus[0],), sink=(cpus[1],)),
+        node=(cpus[2],),
+    )
+
+
+def run_scenario(
+    scenario: Scenario,
+    *,
+    quick: bool,
+    output_dir: str | Path,
+    progress: Progress = lambda _: None,
+    seed: int | None = None,
+) -> Result:
+    """Make all trials of the scenario and write `result.json` into `output_dir`.
+
+    The topology comes up under a name of its own and is gone when this returns or raises. Ctrl-C
+    (KeyboardInterrupt) ends it early: what was measured so far is written, and the exception goes
+    on. A node that dies, and a trial that the tester spoiled, are in the result, not raised.
+
+    :raises Lacking: the kernel or the rights do not suffice.
+    :raises TestbedError: the testbed could not be made.
+    """
+    run = _Run(scenario, quick=quick, progress=progress, seed=seed)
+    try:
+        run.go()
+    except KeyboardInterrupt:
+        if run.trials:
+            save_result(run.result(interrupted=True), output_dir)
+        raise
+    result = run.result(interrupted=False)
+    save_result(result, output_dir)
+    return result
+
+
+def write_reports(result: Result, directory: str | Path) -> tuple[Path, ...]:
+    """Writes every report that is a file, from the result alone; the paths of what was written."""
+    from testbed.report.markdown import render_markdown
+
+    where = Path(directory)
+    where.mkdir(parents=True, exist_ok=True)
+    return (write_atomically(where / REPORT_NAME, render_markdown(result)),)
+
+
+class _Run:
+    """The state of one run. Its trials are only ever added to, by their number in the plan."""
+
+    def __init__(
+        self, scenario: Scenario, *, quick: bool, progress: Progress, seed: int | None
+    ) -> None:
+        self._scenario = scenario
+        self._extent = scenario.extent(quick=quick)
+        self._quick = quick
+        self._progress = progress
+        self._seed = DEFAULT_SEED if seed is None else seed
+        self._plan = plan_trials(scenario, quick=quick)
+        self._pins = choose_pins(allowed_cpus())
+        self._machine = environment.machine()
+        self._devices: dict[tuple[str, str], results.Device] = {}
+        self._notes: dict[str, None] = {}
+        self._began = time.monotonic()
+        self._started = _now()
+        self._overhead_s = _FIRST_GUESS_S
+        self.trials: list[results.Trial] = []
+        if self._pins.note is not None:
+            self._notes[self._pins.note] = None
+
+    def go(self) -> None:
+        """Every trial of the plan, point by point."""
+        with _pinned(self._pins.tester_cpus):
+            for name in self._extent.points:
+                planned = [trial for trial in self._plan if trial.point == name]
+                if planned:
+                    self._measure(self._scenario.point(name), planned)
+            self._tell("done")
+
+    def result(self, *, interrupted: bool) -> Result:
+        """What there is so far."""
+        elapsed_s = round(time.monotonic() - self._began, 3)
+        return Result(
+            started=self._started,
+            finished=None if interrupted else _now(),
+            elapsed_s=elapsed_s,
+            interrupted=interrupted,
+            seed=self._seed,
+            scenario=_described(self._scenario, quick=self._quick),
+            topology=self._scenario.topology.to_json(),
+            environment=self._environment(),
+            trials=list(self.trials),
+            notes=list(self._notes),
+        )
+
+    def _measure(self, point: Point, planned: Sequence[PlannedTrial]) -> None:
+        self._tell(f"{point.name}: bringing the topology up")
+        with Bench(
+            self._scenario,
+            point,
+            testbed=_testbed_name(self._scenario.name),
+            tester_cpus=self._pins.tester,
+            node_cpus=self._pins.node,
+            progress=lambda what: self._tell(f"{point.name}: {what}"),
+        ) as bench:
+            for trial in planned:
+                self._tell(f"{point.name}, {trial.load} load, {trial.variant} ({trial.pass_})")
+                begun = time.monotonic()
+                made = bench.run(
+                    trial, warm_up_s=self._extent.warm_up_s, started_s=round(self._elapsed(), 3)
+                )
+                self.trials.append(made)
+                if trial.fresh:
+                    cost = time.monotonic() - begun - trial.duration_s
+                    self._overhead_s += 0.2 * (cost - self._overhead_s)
+                if len(planned) and trial is planned[0]:
+                    self._see_devices(bench)
+            self._notes.update(bench.notes)
+
+    def _see_devices(self, bench: Bench) -> None:
+        """With the node running, so that its TAP is there."""
+        running = bench.running
+        names = [node.name for node in running.topology.nodes]
+        for found in environment.devices((name, running.netns(name)) for name in names):
+            self._devices.setdefault((found.node, found.name), results.Device(**asdict(found)))
+
+    def _environment(self) -> results.Environment:
+        about = asdict(self._machine)
+        about["machine"] = about.pop("architecture")
+        about["load_average"] = list(self._machine.load_average)
+        return results.Environment(
+            **about,
+            devices=list(self._devices.values()),
+            tester_cpus=list(self._pins.tester_cpus),
+            node_cpus=list(self._pins.node),
+        )
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _tell(self, title: str) -> None:
+        left = self._plan[len(self.trials) :]
+        self._progress(
+            Step(
+                done=len(self.trials),
+                total=len(self._plan),
+                title=title,
+                elapsed_s=self._elapsed(),
+                remaining_s=estimated_s(left, warm_up_s=0.0, restart_s=self._overhead_s),
+            )
+        )
+
+
+def _described(scenario: Scenario, *, quick: bool) -> results.Scenario:
+    """The scenario as it is run."""
+    extent = scenario.extent(quick=quick)
+    points = [scenario.point(name) for name in extent.points]
+    return results.Scenario(
+        name=scenario.name,
+        description=scenario.description,
+        kind=scenario.kind,
+        form=extent.form,
+        pairs=extent.pairs,
+        warm_up_s=extent.warm_up_s,
+        loads=[
+            results.Load(
+                name=load.name, rate_pps=load.rate_pps, duration_s=extent.trial_s[load.name]
+            )
+            for load in scenario.loads
+        ],
+        points=[
+            results.Point(
+                name=point.name,
+                node=point.node,
+                node_kind=scenario.topology.node(point.node).kind,
+                path=point.path,
+                tester_at=point.tester_at,
+            )
+            for point in points
+        ],
+        frame_bytes=list(extent.frame_bytes),
+        flows=scenario.flows,
+        variants=[_variant(scenario, variant, points[0]) for variant in scenario.variants],
+        counting_s=None if extent.counting is None else extent.counting.trial_s,
+        targets=list(scenario.targets),
+        shortfalls=list(shortfalls(scenario, quick=quick)),
+        source=scenario.source,
+        text=scenario.text,
+    )
+
+
+def _variant(scenario: Scenario, variant: Variant, point: Point) -> results.Variant:
+    settings = variant.settings(scenario.topology.node(point.node))
+    return results.Variant(
+        name=variant.name,
+        baseline=variant.baseline,
+        settings=asdict(settings),
+        passes=list(variant.passes),
+    )
+
+
+def _testbed_name(scenario: str) -> str:
+    """A testbed name that no other run has, and that says where it comes from."""
+    ending = f"-{os.getpid()}"
+    kept = re.sub(r"[^a-zA-Z0-9_-]", "-", scenario)
+    return f"run-{kept}"[: _LONGEST_NAME - len(ending)] + ending
+
+
+@contextmanager
+def _pinned(cpus: Sequence[int]) -> Iterator[None]:
+    """This thread on the tester's CPUs, so that it never runs on the node's."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
