@@ -158,7 +158,14 @@ def read(path: Path) -> State | None:
             f"{path}: format {first.get('format')!r}, this version reads {FORMAT}; "
             "take the testbed down with the version that made it"
         )
-    header = Header(**{name: first[name] for name in Header.__slots__})
+    try:
+        return _replay(lines)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"{path}: no line that this version writes ({error!r})") from error
+
+
+def _replay(lines: list[dict[str, Any]]) -> State:
+    header = Header(**{name: lines[0][name] for name in Header.__slots__})
     entries: dict[str, Entry] = {}
     for line in lines[1:]:
         if "begin" in line:

@@ -23,6 +23,7 @@ from testbed.launch_messages import NodeSpec
 
 EVENTS_FD: Final = 3
 _LIFELINE_FD: Final = 4
+_LOG: Final = "log"
 _PR_SET_PDEATHSIG: Final = 1
 _EXIT_NOT_STARTED: Final = 70
 """EX_SOFTWARE of sysexits.h: the node never came to be."""
@@ -38,8 +39,12 @@ def preload() -> None:
 
 
 def prepare(spec: NodeSpec, directory: Path) -> None:
-    """The node's own directory, owned by whom it runs as, without what the node before left."""
+    """The node's own directory, owned by whom it runs as, without what the node before left.
+
+    The log is there from the start, and goes on where that of the node before ended.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / _LOG).touch(mode=0o600)
     if spec.config is not None:
         if spec.config.run_as is not None:
             os.chown(directory, *spec.config.run_as)
@@ -68,7 +73,7 @@ def become(
 
 def _run(spec: NodeSpec, directory: Path, *, events: int, lifeline: int, launcher: int) -> int:
     os.setsid()
-    log = os.open(directory / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    log = os.open(directory / _LOG, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     _keep({0: null, 1: log, 2: log, EVENTS_FD: events, _LIFELINE_FD: lifeline})
     signal.set_wakeup_fd(-1)

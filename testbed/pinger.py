@@ -22,7 +22,7 @@ from testbed import echo
 from testbed.echo import Family
 from testbed.netns import run_in
 
-_IN_FLIGHT: Final = 48
+_IN_FLIGHT: Final = 16
 """Fresh requests under way at once: enough to keep nodes busy, too few to flood a queue."""
 _FRESH_S: Final = 0.1
 """A request that old makes room for another; its answer still counts until the timeout."""
