@@ -1,0 +1,306 @@
+"""The launcher, with programs that stand in for nodes, and with agents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from running_helpers import SLEEPER
+
+from testbed import launch_client, netns, processes, rundir
+from testbed.journal import Journal
+from testbed.launch_client import Launcher, LauncherError, LauncherGone, NodeSpec
+from testbed.rundir import RunDir
+
+WaitUntil = Callable[..., None]
+
+pytestmark = pytest.mark.usefixtures("root")
+
+STUBBORN = (
+    sys.executable,
+    "-S",
+    "-c",
+    """import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print("here", flush=True)
+while True: signal.pause()""",
+)
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[str]:
+    with netns.directory():
+        inode = netns.create(name, prepare=lambda: None, record=lambda inode: None)
+    try:
+        yield name
+    finally:
+        netns.remove(name, inode)
+        netns.tidy_directory()
+
+
+@pytest.fixture
+def run(run_dir: Path, testbed_name: str) -> Iterator[RunDir]:
+    found = rundir.run_dir(testbed_name)
+    with rundir.locked(found, create=True):
+        Journal.begin_new(found.journal, testbed_name).close()
+    yield found
+    for marked in processes.find_marked(found.path):
+        os.kill(marked.pid, signal.SIGKILL)
+    rundir.remove(found)
+
+
+@pytest.fixture
+def there(run: RunDir) -> Iterator[str]:
+    with namespace(f"tb.{run.name}.n") as name:
+        yield name
+
+
+def start(run: RunDir) -> Launcher:
+    nonce = json.loads(run.journal.read_text().splitlines()[0])["nonce"]
+    spawned = launch_client.spawn(run, nonce)
+    try:
+        return spawned.connect()
+    finally:
+        spawned.close()
+
+
+@pytest.fixture
+def launcher(run: RunDir) -> Iterator[Launcher]:
+    with start(run) as started:
+        yield started
+
+
+def program(name: str, there: str, *command: str, **more: object) -> NodeSpec:
+    return NodeSpec(name=name, netns=there, command=command or SLEEPER, **more)  # type: ignore[arg-type]
+
+
+def all_in(state: str) -> Callable[..., bool]:
+    return lambda nodes: all(node.state == state for node in nodes.values())
+
+
+def test_a_program_runs_in_its_namespace_and_leaves_when_told(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    launcher.start([program("n", there)])
+    node = launcher.wait(all_in("ready"), 5).nodes["n"]
+    assert node.state == "ready"
+    inode = os.stat(f"/proc/{node.pid}/ns/net").st_ino
+    assert inode == netns.inode_of(there)
+    assert processes.start_ticks(node.pid) == node.start_ticks
+    assert os.getsid(node.pid) == node.pid
+    assert node.pid in {marked.pid for marked in processes.find_marked(run.path)}
+    left = launcher.stop(["n"]).nodes["n"]
+    assert (left.state, left.exit_status, left.asked) == ("exited", -signal.SIGTERM, True)
+    assert not Path(f"/proc/{node.pid}").exists()
+
+
+def test_what_it_prints_is_in_its_log(run: RunDir, launcher: Launcher, there: str) -> None:
+    launcher.start([program("n", there, "sh", "-c", "echo out; echo err >&2; pwd; exit 3")])
+    node = launcher.wait(all_in("exited"), 5).nodes["n"]
+    assert (node.exit_status, node.asked) == (3, False)
+    assert run.node_log("n").read_text().splitlines() == ["out", "err", str(run.node("n"))]
+
+
+def test_only_its_own_descriptors_and_default_signals(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    script = """import os
+print(sorted(os.listdir("/proc/self/fd")))
+print(open("/proc/self/status").read())"""
+    launcher.start([program("n", there, sys.executable, "-S", "-c", script)])
+    launcher.wait(all_in("exited"), 5)
+    first, *status = run.node_log("n").read_text().splitlines()
+    assert first == "['0', '1', '2', '3']"  # 3 is the listing's own
+    masks = dict(line.split(":\t") for line in status if line.startswith(("SigBlk", "SigIgn")))
+    # Python itself ignores SIGPIPE (13) and SIGXFSZ (25).
+    assert int(masks["SigBlk"], 16) == 0
+    assert int(masks["SigIgn"], 16) & ~(1 << 12 | 1 << 24) == 0
+
+
+def test_a_program_that_is_not_there_says_so(run: RunDir, launcher: Launcher, there: str) -> None:
+    launcher.start([program("n", there, "/no/such/program")])
+    node = launcher.wait(all_in("exited"), 5).nodes["n"]
+    assert node.exit_status == 127
+    assert node.error == "/no/such/program: No such file or directory"
+
+
+def test_a_namespace_that_is_not_there_ends_the_node(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    launcher.start([program("n", there + "x")])
+    node = launcher.wait(all_in("exited"), 5).nodes["n"]
+    assert node.exit_status == 70
+    assert "FileNotFoundError" in (run.last_log_line("n") or "")
+
+
+def test_whoever_does_not_leave_is_killed_with_its_children(
+    run: RunDir, launcher: Launcher, there: str, wait_until: WaitUntil
+) -> None:
+    child = f"{STUBBORN[0]} -S -c '{STUBBORN[3]}' & {STUBBORN[0]} -S -c '{STUBBORN[3]}'"
+    launcher.start([program("n", there, "sh", "-c", f"trap '' TERM; {child}")])
+    wait_until(lambda: run.node_log("n").read_text().count("here") == 2)
+    begun = time.monotonic()
+    node = launcher.stop(["n"], timeout_s=0.2).nodes["n"]
+    assert node.exit_status == -signal.SIGKILL
+    assert 0.2 <= time.monotonic() - begun < 5
+    launcher_pid = launcher.snapshot().pid
+    wait_until(lambda: {m.pid for m in processes.find_marked(run.path)} == {launcher_pid})
+
+
+def test_environment_and_pinning(run: RunDir, launcher: Launcher, there: str) -> None:
+    cpu = sorted(os.sched_getaffinity(0))[0]
+    script = "import os; print(os.environ['GREETING'], os.sched_getaffinity(0))"
+    launcher.start(
+        [
+            program(
+                "n", there, sys.executable, "-S", "-c", script, env={"GREETING": "hi"}, cpus=(cpu,)
+            )
+        ]
+    )
+    launcher.wait(all_in("exited"), 5)
+    assert run.node_log("n").read_text() == f"hi {{{cpu}}}\n"
+
+
+def test_nobody_starts_twice_but_anybody_again(launcher: Launcher, there: str) -> None:
+    launcher.start([program("n", there)])
+    with pytest.raises(LauncherError, match="already running: n"):
+        launcher.start([program("n", there)])
+    first = launcher.wait(all_in("ready"), 5).nodes["n"].pid
+    launcher.stop(["n"])
+    launcher.start([program("n", there)])
+    assert launcher.wait(all_in("ready"), 5).nodes["n"].pid != first
+
+
+def test_a_death_is_seen_at_once(launcher: Launcher, there: str) -> None:
+    launcher.start([program("n", there), program("m", there)])
+    nodes = launcher.wait(all_in("ready"), 5).nodes
+    os.kill(nodes["n"].pid, signal.SIGKILL)
+    begun = time.monotonic()
+    after = launcher.wait(lambda now: now["n"].state == "exited", 5).nodes
+    assert time.monotonic() - begun < 1
+    assert (after["n"].exit_status, after["n"].asked) == (-signal.SIGKILL, False)
+    assert after["m"].state == "ready"
+
+
+def test_it_forgets_only_who_left(launcher: Launcher, there: str) -> None:
+    launcher.start([program("n", there), program("m", there)])
+    launcher.stop(["m"])
+    launcher.forget(["n", "m"])
+    assert set(launcher.status()) == {"n"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"nonsense\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"cmd":"fly"}\n',
+        b'{"cmd":"start","specs":[{}]}\n',
+        b'{"cmd":"stop","names":["n"],"timeout_s":"soon"}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_bad_requests_are_answered_and_harm_nobody(
+    run: RunDir, launcher: Launcher, there: str, line: bytes
+) -> None:
+    launcher.start([program("n", there)])
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(str(run.launcher_socket))
+        sock.sendall(line)
+        assert "error" in json.loads(sock.recv(4096))
+    assert launcher.wait(all_in("ready"), 5).nodes["n"].alive
+
+
+def test_clients_that_die_harm_nobody(
+    run: RunDir, launcher: Launcher, there: str, wait_until: WaitUntil
+) -> None:
+    launcher.start([program("n", there, *STUBBORN)])
+    wait_until(lambda: "here" in run.node_log("n").read_text())
+    for line in (
+        b'{"cmd":"sta',
+        b'{"cmd":"status"}\n' * 1000,
+        b'{"cmd":"watch","serial":-1,"timeout_s":60}\n',
+        b'{"cmd":"stop","names":["n"],"timeout_s":30}\n',
+    ):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(run.launcher_socket))
+        sock.sendall(line)
+        sock.close()
+    assert launcher.status()["n"].alive
+    assert launcher.stop(["n"], timeout_s=0).nodes["n"].exit_status == -signal.SIGKILL
+
+
+def test_only_root_can_ask(run: RunDir, launcher: Launcher) -> None:
+    assert run.launcher_socket.stat().st_mode & 0o777 == 0o600
+    assert run.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_shutdown_ends_all_and_itself(
+    run: RunDir, launcher: Launcher, there: str, wait_until: WaitUntil
+) -> None:
+    launcher.start([program("n", there), program("m", there, *STUBBORN)])
+    launcher.wait(all_in("ready"), 5)
+    launcher.shutdown(timeout_s=0.2)
+    wait_until(lambda: not processes.find_marked(run.path))
+    assert not run.launcher_socket.exists()
+    with pytest.raises(LauncherGone, match="no launcher answers"):
+        Launcher.connect(run)
+
+
+def test_sigterm_is_a_shutdown(
+    run: RunDir, launcher: Launcher, there: str, wait_until: WaitUntil
+) -> None:
+    launcher.start([program("n", there)])
+    os.kill(launcher.snapshot().pid, signal.SIGTERM)
+    wait_until(lambda: not processes.find_marked(run.path))
+
+
+def test_its_nodes_do_not_outlive_it(
+    run: RunDir, launcher: Launcher, there: str, wait_until: WaitUntil
+) -> None:
+    launcher.start([program("n", there), program("m", there)])
+    launcher.wait(all_in("ready"), 5)
+    os.kill(launcher.snapshot().pid, signal.SIGKILL)
+    wait_until(lambda: not processes.find_marked(run.path))
+    with pytest.raises(LauncherGone):
+        launcher.status()
+
+
+def test_it_is_nobodys_child_and_outlives_who_started_it(run: RunDir) -> None:
+    pid = os.fork()
+    if pid == 0:
+        start(run)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    with Launcher.connect(run) as launcher:
+        snapshot = launcher.snapshot()
+    stat = Path(f"/proc/{snapshot.pid}/stat").read_text()
+    assert stat.rpartition(")")[2].split()[1] != str(os.getpid())
+
+
+def test_it_does_not_start_in_the_directory_of_a_later_testbed(run: RunDir) -> None:
+    spawned = launch_client.spawn(run, "another-nonce")
+    try:
+        with pytest.raises(LauncherGone, match="removed before its launcher was ready"):
+            spawned.connect()
+    finally:
+        spawned.close()
+
+
+def test_one_that_cannot_start_says_why(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    spawned = launch_client.spawn(run, "nonce")
+    try:
+        with pytest.raises(LauncherGone, match="ended before it was ready"):
+            spawned.connect()
+    finally:
+        spawned.close()
