@@ -114,7 +114,8 @@ def _machine_as_before() -> Iterator[None]:
     if left:
         with warnings.catch_warnings():
             warnings.simplefilter("always")
-            warnings.warn("made meanwhile by others: " + ", ".join(left), stacklevel=1)
+            named = ", ".join(left[:3])
+            warnings.warn(f"made meanwhile by others: {len(left)}, as {named}", stacklevel=1)
 
 
 @pytest.fixture
