@@ -141,25 +141,28 @@ class FrameRing:
         longest = max(map(len, frames.templates))
         stride = (self.start + longest + 63) // 64 * 64
         self.data: npt.NDArray[np.uint8] = np.zeros((self.rows, stride), np.uint8)
-        self.length: npt.NDArray[np.int64] = np.zeros(self.rows, np.int64)
-        base = np.zeros(self.rows, np.uint64)
         per_pattern = Counter(frames.flows)
         rank: Counter[int] = Counter()
-        first = np.zeros(self.rows, np.int64)
-        step = np.zeros(self.rows, np.int64)
-        for row in range(self.rows):
-            template = frames.templates[row % pattern]
-            flow = frames.flows[row % pattern]
-            self.data[row, self.start : self.start + len(template)] = np.frombuffer(
-                template, np.uint8
-            )
-            self.length[row] = len(template)
-            inner = self.data[row : row + 1, self._inner :]
+        base = np.zeros(pattern, np.uint64)
+        first = np.zeros(pattern, np.int64)
+        count = np.zeros(pattern, np.int64)
+        length = np.zeros(pattern, np.int64)
+        for slot, (template, flow) in enumerate(zip(frames.templates, frames.flows, strict=True)):
+            row = self.data[slot : slot + 1]
+            row[0, self.start : self.start + len(template)] = np.frombuffer(template, np.uint8)
+            inner = row[:, self._inner :]
             inner[:, probe.SEQUENCE_AT : probe.CHECK_AT] = 0
-            base[row] = probe.sums(inner, len(template) - frames.inner_at)[0]
-            first[row] = rank[flow]
-            step[row] = per_pattern[flow] * (self.rows // pattern)
+            base[slot] = probe.sums(inner, len(template) - frames.inner_at)[0]
+            length[slot] = len(template)
+            first[slot] = rank[flow]
+            count[slot] = per_pattern[flow]
             rank[flow] += 1
+        times = self.rows // pattern
+        self.data[:] = np.tile(self.data[:pattern], (times, 1))
+        self.length: npt.NDArray[np.int64] = np.tile(length, times)
+        base = np.tile(base, times)
+        first = np.tile(first, times) + np.repeat(np.arange(times), pattern) * np.tile(count, times)
+        step = np.tile(count, times) * times
         self._base = base
         self._first = first
         self._step = step

@@ -14,13 +14,16 @@ import resource
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 from agent.linux.mmsg import MsgTable
 from agent.linux.packet import set_send_buffer
 from testbed.netns import run_in
+from testbed.traffic import scheduling
+from testbed.traffic.errors import TrafficError
 from testbed.traffic.frames import FrameRing, FrameSet
 from testbed.traffic.pacing import Pacer, PacingReport, tick_ns
 from testbed.traffic.place import Place
@@ -28,8 +31,6 @@ from testbed.traffic.place import Place
 BATCH: Final = 64
 _SEND_BUFFER_BYTES: Final = 8 << 20
 _ASK_EVERY_NS: Final = 50_000_000
-_REALTIME_BELOW_PPS: Final = 120_000
-_PRIORITY: Final = 10
 _RETRY_NS: Final = 20_000
 
 
@@ -43,13 +44,12 @@ class GeneratorSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """One stretch of traffic, times in ns of CLOCK_MONOTONIC.
+    """One stretch of the loaded frames, times in ns of CLOCK_MONOTONIC.
 
     `rate_pps` None is as fast as possible. Frames from `count_from_ns` (CLOCK_REALTIME) on are
     the trial, those before it the warm-up. `burst` frames are due together.
     """
 
-    frames: FrameSet
     rate_pps: float | None
     start_ns: int
     stop_ns: int
@@ -115,18 +115,25 @@ class Generator:
         self._socket = run_in(spec.place.netns, open_there)
         set_send_buffer(self._socket, _SEND_BUFFER_BYTES)
         self._fd = self._socket.fileno()
+        self._pinned = spec.cpus is not None
+        self._frames: FrameSet | None = None
+        self._ring: FrameRing
+        self._table: MsgTable
 
-    def send_once(self, frames: tuple[bytes, ...]) -> None:
-        """Send these frames as they are, outside any count; OSError if the kernel refuses one."""
-        for frame in frames:
-            self._socket.send(frame)
+    def load(self, frames: FrameSet) -> None:
+        """Get frames ready to be sent, which takes some milliseconds."""
+        self._ring = FrameRing(frames)
+        self._table = MsgTable(self._ring.data)
+        self._table.reset_receive(offset=self._ring.start)
+        self._table.iov_len[:] = self._ring.length
+        self._frames = frames
+        gc.collect()
 
     def run(self, offer: Offer, *, wanted: Callable[[], bool] = lambda: True) -> GeneratorResult:
         """Offer the traffic; returns when the time is over, or soon after `wanted()` is False."""
-        ring = FrameRing(offer.frames)
-        table = MsgTable(ring.data)
-        table.reset_receive(offset=ring.start)
-        table.iov_len[:] = ring.length
+        if self._frames is None:
+            raise TrafficError("no frames were loaded")
+        ring, table = self._ring, self._table
         pacer = Pacer(
             rate_pps=offer.rate_pps,
             start_ns=offer.start_ns,
@@ -135,18 +142,29 @@ class Generator:
             unpaced=BATCH,
         )
         progress = _Progress()
-        with _undisturbed(offer.rate_pps) as scheduling:
+        with _undisturbed(self._priority(offer.rate_pps)) as how:
             # Once with every code path, so that the first frame pays for no page or cache.
             ring.stamp(0, min(BATCH, ring.rows), 0)
             ring.stamp(0, 1, 0)
             cpu = _cpu_ns()
             aborted = self._loop(offer, ring, table, pacer, progress, wanted)
             cpu = _cpu_ns() - cpu
-        return _result(offer, pacer, progress, cpu_ns=cpu, how=scheduling.how, aborted=aborted)
+        return _result(
+            offer,
+            self._frames,
+            pacer,
+            progress,
+            cpu_ns=cpu,
+            how=how,
+            aborted=aborted,
+        )
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
+
+    def _priority(self, rate_pps: float | None) -> int | None:
+        return scheduling.generator_priority(rate_pps) if self._pinned else None
 
     def _loop(
         self,
@@ -158,6 +176,8 @@ class Generator:
         wanted: Callable[[], bool],
     ) -> bool:
         tick = 0 if offer.rate_pps is None else tick_ns(offer.rate_pps)
+        # Of the same rank as the sink, it must let it in by itself.
+        polite = self._priority(offer.rate_pps) == scheduling.SINK_PRIORITY
         clock = time.monotonic_ns
         ask_at = clock() + _ASK_EVERY_NS
         while True:
@@ -172,6 +192,8 @@ class Generator:
             if due:
                 pacer.sent(due, now)
                 self._send(offer, ring, table, progress, due)
+                if polite:
+                    os.sched_yield()
                 if offer.rate_pps is None:
                     continue
             wake = max(pacer.next_ns(), now + tick) if due else pacer.next_ns()
@@ -210,7 +232,14 @@ class Generator:
 
 
 def _result(
-    offer: Offer, pacer: Pacer, progress: _Progress, *, cpu_ns: int, how: str, aborted: bool
+    offer: Offer,
+    frames: FrameSet,
+    pacer: Pacer,
+    progress: _Progress,
+    *,
+    cpu_ns: int,
+    how: str,
+    aborted: bool,
 ) -> GeneratorResult:
     offered = progress.number
     first = offered if progress.first_counted is None else progress.first_counted
@@ -221,8 +250,8 @@ def _result(
     return GeneratorResult(
         offered=offered,
         first_counted=first,
-        per_flow=offer.frames.per_flow(offered),
-        per_flow_counted=offer.frames.per_flow(offered - first, first),
+        per_flow=frames.per_flow(offered),
+        per_flow_counted=frames.per_flow(offered - first, first),
         refused=dict(progress.refused),
         refused_counted=dict(progress.refused - progress.refused_before),
         pacing=pacer.report(),
@@ -240,33 +269,14 @@ def _result(
     )
 
 
-class _undisturbed:
-    """While it is entered: no garbage collection, and for a paced sender real-time scheduling.
-
-    A sender that sleeps between frames must run when its slot comes, whatever else is on its CPU;
-    one that never sleeps must leave the sink its share, and keeps the ordinary scheduling.
-    """
-
-    def __init__(self, rate_pps: float | None) -> None:
-        self._wanted = rate_pps is not None and rate_pps <= _REALTIME_BELOW_PPS
-        self._realtime = False
-        self.how = "ordinary"
-
-    def __enter__(self) -> _undisturbed:
-        gc.collect()
-        gc.disable()
-        if self._wanted:
-            try:
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_PRIORITY))
-                self._realtime = True
-                self.how = "real-time (SCHED_FIFO)"
-            except OSError as error:
-                self.how = f"ordinary; real-time was refused: {error.strerror}"
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        if self._realtime:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+@contextmanager
+def _undisturbed(priority: int | None) -> Iterator[str]:
+    """No garbage collection, and real-time scheduling if a priority is given; says which it got."""
+    gc.disable()
+    try:
+        with scheduling.realtime(priority) as how:
+            yield how
+    finally:
         gc.enable()
 
 

@@ -11,19 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.measure import cpu
+from testbed.traffic import scheduling
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.generator import Generator, GeneratorSpec
-from testbed.traffic.sink import POLL_S, Expectation, Opened, Sink, SinkSpec
+from testbed.traffic.sink import POLL_S, Opened, Sink, SinkSpec
 from testbed.traffic.speaker import Speaker, SpeakerSpec
 from testbed.traffic.worker import Job
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Arm:
-    """Tells a sink to count. `count_from_ns` is CLOCK_REALTIME."""
-
-    expected: Expectation
-    count_from_ns: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +28,7 @@ class Settle:
 
 
 class GeneratorJob:
-    """Commands: ``open`` GeneratorSpec, ``send`` frames, ``run`` Offer, ``shut``."""
+    """Commands: ``open`` GeneratorSpec, ``load`` FrameSet, ``run`` Offer."""
 
     def __init__(self) -> None:
         self._generator: Generator | None = None
@@ -49,8 +42,8 @@ class GeneratorJob:
             return cpu.allowed_cpus()
         if self._generator is None:
             raise TrafficError("nothing is open")
-        if name == "send":
-            return self._generator.send_once(argument)
+        if name == "load":
+            return self._generator.load(argument)
         if name == "run":
             return self._generator.run(argument, wanted=wanted)
         raise TrafficError(f"no command {name!r}")
@@ -65,7 +58,7 @@ class GeneratorJob:
 
 
 class SinkJob:
-    """Commands: ``open`` SinkSpec, ``arm`` Arm, ``peek``, ``settle`` Settle, ``disarm``."""
+    """Commands: ``open`` SinkSpec, ``arm`` Expectation, ``count from`` ns, ``settle`` Settle."""
 
     def __init__(self) -> None:
         self._sink: Sink | None = None
@@ -76,21 +69,24 @@ class SinkJob:
             spec: SinkSpec = argument
             _move(spec.cpus)
             self._sink = Sink(spec)
-            return Opened(buffer_bytes=self._sink.buffer_bytes, cpus=cpu.allowed_cpus())
+            return Opened(
+                buffer_bytes=self._sink.buffer_bytes,
+                cpus=cpu.allowed_cpus(),
+                scheduling=(
+                    scheduling.ORDINARY
+                    if spec.cpus is None
+                    else scheduling.go_realtime(scheduling.SINK_PRIORITY)
+                ),
+            )
         sink = self._sink
         if sink is None:
             raise TrafficError("nothing is open")
         if name == "arm":
-            return sink.arm(argument.expected, count_from_ns=argument.count_from_ns)
+            return sink.arm(argument)
         if name == "count from":
-            return sink.recount_from(argument)
-        if name == "peek":
-            sink.drain()
-            return sink.result()
+            return sink.count_from(argument)
         if name == "settle":
             return self._settle(sink, argument, wanted)
-        if name == "disarm":
-            return sink.disarm()
         raise TrafficError(f"no command {name!r}")
 
     def _settle(self, sink: Sink, how: Settle, wanted: Callable[[], bool]) -> Any:

@@ -156,9 +156,9 @@ class Pacer:
 def tick_ns(rate_pps: float) -> int:
     """Least time between two wake-ups of a sender at this rate.
 
-    At up to 50 000 pps every frame goes out by itself. Above that a wake-up per frame would cost
+    At up to 20 000 pps every frame goes out by itself. Above that a wake-up for each would cost
     more than the frame; what goes out together then stands for 0.1 ms at most.
     """
-    if rate_pps <= 50_000:
+    if rate_pps <= 20_000:
         return 0
     return 50_000 if rate_pps <= 150_000 else 100_000

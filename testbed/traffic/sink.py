@@ -35,12 +35,13 @@ POLL_S: Final = 0.002
 WARM_UP: Final = 0
 TRIAL: Final = 1
 
-_ROWS: Final = 256
+_ROWS: Final = 512
 _HELD: Final = 4096
 _CONTROL_BYTES: Final = 64
 _SO_TIMESTAMPNS: Final = 35
 _CMSG_LEN: Final = 32
 _MAX_STREAMS: Final = 1 << 14
+_NEVER_NS: Final = (1 << 63) - 1
 
 Bytes2D = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
@@ -81,6 +82,7 @@ class Opened:
 
     buffer_bytes: int
     cpus: tuple[int, ...]
+    scheduling: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +148,7 @@ class _Run:
 
     accountant: Accountant
     armed_ns: int
-    count_from_ns: int
+    count_from_ns: int = _NEVER_NS
     latency: LatencyRecorder = field(default_factory=LatencyRecorder)
     damage: list[dict[str, int]] = field(default_factory=lambda: [{}, {}])
     stale: int = 0
@@ -222,8 +224,9 @@ class Sink:
         stamps = self._frames[:, at + probe.SEQUENCE_AT : at + probe.CHECK_AT].view(">u8")
         self._sequence_of = stamps[:, 0]
         self._time_of = stamps[:, 1]
-        self._check_of = self._view(probe.CHECK_AT, ">u4")
-        self._ip_length_of = self._view(probe.IP_LENGTH_AT, ">u2")
+        # Compared as they lie in memory: swapping the other side of the comparison is cheaper.
+        self._check_of = self._view(probe.CHECK_AT, "=u4")
+        self._ip_length_of = self._view(probe.IP_LENGTH_AT, "=u2")
         self._flow_of = self._view(probe.FLOW_AT, ">u2")
         self._held_stream: Ints = np.zeros(_HELD, np.int64)
         self._held_sequence: Ints = np.zeros(_HELD, np.int64)
@@ -231,8 +234,9 @@ class Sink:
         self._held_received: Ints = np.zeros(_HELD, np.int64)
         self._held = 0
         self._expected = Expectation(flows=0)
-        self._headers: Bytes2D = np.zeros((0, at), np.uint8)
-        self._mask: npt.NDArray[np.uint8] = np.zeros(at, np.uint8)
+        self._head_words = self._rows[:, : self._start + at].view(np.uint64)
+        self._headers: npt.NDArray[np.uint64] = np.zeros((0, 0), np.uint64)
+        self._mask: npt.NDArray[np.uint64] = np.zeros(0, np.uint64)
         self._receiver_of: npt.NDArray[np.int64] | None = None
         self._run: _Run | None = None
 
@@ -242,11 +246,10 @@ class Sink:
         view: npt.NDArray[np.integer] = columns.view(kind)[:, 0]
         return view
 
-    def arm(self, expected: Expectation, *, count_from_ns: int) -> None:
-        """Throw away what waits and begin to count.
+    def arm(self, expected: Expectation) -> None:
+        """Throw away what waits and begin to count; everything is warm-up until `count_from`.
 
-        Frames stamped before now (CLOCK_REALTIME) are stale, those before `count_from_ns` belong
-        to the warm-up.
+        Frames stamped before now are stale: they belong to an earlier count.
 
         :raises ValueError: more streams than can be told apart.
         """
@@ -259,16 +262,15 @@ class Sink:
         self._run = _Run(
             accountant=Accountant(streams=expected.streams),
             armed_ns=time.time_ns(),
-            count_from_ns=count_from_ns,
             cpu_ns=_cpu_ns(),
             started_ns=now,
             last_heard_ns=now,
         )
         self._held = 0
 
-    def recount_from(self, count_from_ns: int) -> None:
-        """Set the beginning of the trial phase while nothing has been counted in it yet."""
-        self._counting().count_from_ns = count_from_ns
+    def count_from(self, time_ns: int) -> None:
+        """Frames stamped from `time_ns` (CLOCK_REALTIME) on are the trial phase."""
+        self._counting().count_from_ns = time_ns
 
     def drain(self) -> int:
         """Take all that waits; how many frames that was."""
@@ -337,9 +339,11 @@ class Sink:
             return
         if len(expected.headers) != expected.streams or len(expected.mask) != self._inner:
             raise ValueError("every stream on the wire needs a header")
-        self._mask = np.frombuffer(expected.mask, np.uint8)
-        joined = np.frombuffer(b"".join(expected.headers), np.uint8)
-        self._headers = joined.reshape(expected.streams, self._inner) & self._mask
+        # As words, with the unused bytes in front of the frame masked out.
+        front = bytes(self._start)
+        self._mask = np.frombuffer(front + expected.mask, np.uint64)
+        joined = b"".join(front + header for header in expected.headers)
+        self._headers = np.frombuffer(joined, np.uint64).reshape(expected.streams, -1)
         if expected.receivers > 1:
             table = np.full(1 << 16, -1, np.int64)
             for receiver, header in enumerate(expected.headers[: expected.receivers]):
@@ -367,8 +371,7 @@ class Sink:
         stream = flow
         if self._inner and len(flow):
             stream = self._stream_on_wire(chosen, flow)
-            headers = self._frames[chosen, : self._inner] & self._mask
-            headed = (headers == self._headers[np.maximum(stream, 0)]).all(axis=1) & (stream >= 0)
+            headed = self._headed(chosen, stream)
             if not bool(headed.all()):
                 places = np.arange(n)[chosen]
                 self._count_by_time(run, "misaddressed", self._time_of[places[~headed]])
@@ -395,9 +398,23 @@ class Sink:
         if inner_bytes < probe.MIN_FRAME_BYTES or length > self._frames.shape[1]:
             return np.zeros(count, np.bool_)
         inner = self._frames[rows, self._inner : length]
-        good: npt.NDArray[np.bool_] = probe.checks(inner, inner_bytes) == self._check_of[rows]
-        good &= self._ip_length_of[rows] == inner_bytes - 14
+        good: npt.NDArray[np.bool_] = (
+            probe.checks(inner, inner_bytes).astype(">u4").view("=u4") == self._check_of[rows]
+        )
+        good &= self._ip_length_of[rows] == socket.htons(inner_bytes - 14)
         return good
+
+    def _headed(self, chosen: slice | Ints, stream: Ints) -> npt.NDArray[np.bool_]:
+        """Which frames have the header that their stream should have; word by word, not byte."""
+        known = np.maximum(stream, 0)
+        one = len(self._headers) == 1
+        wrong = np.zeros(len(stream), np.uint64)
+        for word, mask in enumerate(self._mask.tolist()):
+            if mask:
+                wanted = self._headers[0, word] if one else self._headers[known, word]
+                wrong |= (self._head_words[chosen, word] ^ wanted) & np.uint64(mask)
+        right: npt.NDArray[np.bool_] = (wrong == 0) & (stream >= 0)
+        return right
 
     def _stream_on_wire(self, chosen: slice | Ints, flow: Ints) -> Ints:
         """The stream of each frame; below 0 for a receiver that nobody expects."""

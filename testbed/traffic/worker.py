@@ -128,6 +128,11 @@ class Worker:
         if self._waiting:
             self._connection.send(("give up", None))
 
+    def drop_answer(self, *, timeout_s: float) -> None:
+        """Fetch the answer that is still to come, if one is, and forget it."""
+        if self._waiting:
+            self.finish(timeout_s=timeout_s)
+
     def close(self) -> None:
         """End the process; twice is fine."""
         self._connection.close()
