@@ -1,8 +1,8 @@
 """Counts what arrives: every sequence number of every stream, by the kernel's receive time.
 
 The socket's buffer takes frames as they come, with the time the kernel stamped on them; the sink
-empties it every few milliseconds, a few hundred frames to a call, so that receiving wakes nobody
-and costs the generator on the same CPU little. Must not know which node or path is measured: it is
+empties it every millisecond, a few hundred frames to a call, so that receiving wakes nobody and
+costs the generator on the same CPU little. Must not know which node or path is measured: it is
 told what to expect.
 """
 
@@ -29,7 +29,7 @@ from testbed.traffic.place import Place, Surface
 from testbed.traffic.sequence import Accountant, StreamCounts
 
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
-POLL_S: Final = 0.002
+POLL_S: Final = 0.001
 """How often the socket is emptied."""
 
 WARM_UP: Final = 0

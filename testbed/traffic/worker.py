@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -153,13 +154,17 @@ class Worker:
 def serve(job: Job, connection: Connection[Any, Any]) -> None:
     """Carry out commands until the parent hangs up."""
 
+    # One poll object for good: Connection.poll makes a new one for every call.
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN)
+
     def wanted() -> bool:
-        return not connection.poll(0)
+        return not poller.poll(0)
 
     try:
         while True:
             pause = job.idle()
-            if not connection.poll(pause):
+            if not poller.poll(None if pause is None else pause * 1e3):
                 continue
             name, argument = connection.recv()
             if name == "give up":  # came after the command had ended by itself
