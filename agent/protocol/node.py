@@ -227,6 +227,10 @@ class BaseNode(ABC):
                     self._message(item, now_ns, out)
 
     def _keep_flow(self, key: bytes, flow: Flow) -> None:
+        if key in self._flows:
+            # Decided again since the message was not at the start of its frame, or a long one:
+            # the decision is the same, and the one that is kept has counted.
+            return
         if len(self._flows) >= MAX_FLOWS:
             self._drop_flows()
         self._flows[key] = flow

@@ -369,6 +369,29 @@ class TestFrames:
         assert len(obu.on_wire(encode(up()).ljust(9014, b"x"), 0)) == 1
 
 
+class TestRememberedDecisions:
+    @pytest.mark.parametrize("message", [up(), down(OBU), down(BEHIND)])
+    def test_later_messages_of_a_flow_are_not_decided_again(
+        self, joined: Obu, message: Message, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = hear(joined, message)
+        monkeypatch.setattr(joined, "_message", None)
+        assert hear(joined, message) == first
+
+    def test_are_counted_also_when_the_same_message_is_decided_again(self, joined: Obu) -> None:
+        before = joined.messages
+        hear(joined, down(OBU))
+        hear(joined, down(OBU))
+        hear(joined, heartbeat(), down(OBU))
+        hear(joined, down(OBU))
+        assert joined.messages[MessageKind.DOWNSTREAM] == 4
+        hear(joined, heartbeat(1, hops=2))
+        assert joined.messages - before == {
+            MessageKind.HEARTBEAT: 2,
+            MessageKind.DOWNSTREAM: 4,
+        }
+
+
 class TestTime:
     def test_nothing_is_due_before_anything_was_heard(self, obu: Obu) -> None:
         assert obu.next_timer_ns() is None

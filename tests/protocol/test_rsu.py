@@ -334,6 +334,21 @@ class TestOwnTap:
         assert rsu.on_tap(frame, 0) == [down(FAR, FAR, frame)]
 
 
+@pytest.mark.parametrize("dest", [RSU_TAP, FAR_TAP, GROUP])
+def test_later_frames_of_a_flow_are_not_decided_again(
+    rsu: Rsu, dest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message, frame = up(NEAR_2, inner(dest, NOBODY)), inner(dest, NOBODY)
+    upstream = hear(rsu, message)
+    monkeypatch.setattr(rsu, "_message", None)
+    assert hear(rsu, message) == upstream
+    monkeypatch.undo()
+    if dest != RSU_TAP:
+        from_tap = rsu.on_tap(frame, 0)
+        monkeypatch.setattr(rsu, "_tap_headers", None)
+        assert rsu.on_tap(frame, 0) == from_tap
+
+
 def test_remembered_decisions_are_bounded(rsu: Rsu) -> None:
     for index in range(MAX_FLOWS + 10):
         frame = inner(tap_mac(1), RSU_TAP)

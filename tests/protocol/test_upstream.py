@@ -266,6 +266,15 @@ def test_until_the_period_is_known_it_is_taken_to_be_five_seconds(rig: Rig) -> N
     assert rig.upstreams.deadline_ns == 52_500 * MS
 
 
+def test_once_the_period_is_known_it_holds_for_those_not_heard_since(rig: Rig) -> None:
+    rig.hear(0, B, 2)
+    for hello_id in range(4):
+        rig.hear(hello_id, A, 1)
+    assert rig.upstreams.deadline_ns == 10_500 * MS
+    rig.upstreams.expire(10_500 * MS)
+    assert rig.macs == [A]
+
+
 def test_a_smaller_id_than_the_oldest_kept_one_is_a_restart() -> None:
     rig = Rig(hello_history=3)
     for hello_id in range(5, 10):
