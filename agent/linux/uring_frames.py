@@ -161,9 +161,10 @@ class Stream:
         self.armed = False
         self.ended += 1
         if result <= 0:
-            self.last_error = -result
-            if -result not in _MENDS:
-                raise OSError(-result, f"multishot receive: {os.strerror(-result)}")
+            self.last_error = -result or errno.EPIPE
+            if self.last_error not in _MENDS:
+                words = f"multishot receive: {os.strerror(self.last_error)}"
+                raise OSError(self.last_error, words)
         if self.filled <= self._mask:
             self.arm()
 
@@ -235,6 +236,8 @@ class Burst:
 
         ValueError past `capacity` or the ring's `space`. The memory must not change before.
         """
+        if count > self.capacity:
+            raise ValueError(f"{count} frames to send, a burst has at most {self.capacity}")
         self._address[:count] = address[:count]
         self._length[:count] = length[:count]
         self._ring.queue(self._slot, count)

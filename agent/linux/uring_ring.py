@@ -15,13 +15,16 @@ on every machine. Without it completions may appear at any time, which Python ca
 a strongly ordered machine: elsewhere the ring is refused (see `ordering`).
 
 One thread owns a ring: the one that made it (IORING_SETUP_SINGLE_ISSUER; any other gets EEXIST).
-So make it after fork(2). Rights may be dropped afterwards.
+So make it after fork(2), and best before rights are dropped: a ring made with CAP_IPC_LOCK counts
+nothing against RLIMIT_MEMLOCK, neither its own memory nor registered buffers, and goes on without
+any right.
 
 Sources: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -89,6 +92,7 @@ class Ring:
     ) -> None:
         wanted_cq = cq_entries if cq_entries is not None else 4 * entries
         self.why = ""
+        self._enter_flags = 0
         if flags is not None:
             self.fd, params = _setup(entries, wanted_cq, flags)
         else:
@@ -136,7 +140,7 @@ class Ring:
         self._sq_tail = rings.word(int(sq["tail"]))
         self._cq_head = rings.word(int(cq["head"]))
         self._cq_tail = rings.word(int(cq["tail"]))
-        self._cq_overflow = rings.word(int(cq["overflow"]))
+        self._cq_lost = rings.word(int(cq["overflow"]))
         self._cqes = rings.array(abi.CQE, self.cq_entries, int(cq["cqes"]))
         self._sq_mask = self.entries - 1
         self._cq_mask = self.cq_entries - 1
@@ -157,7 +161,6 @@ class Ring:
         self._wait_ts = self._wait_buffer.ctypes.data + abi.GETEVENTS_SIZE
         self._wait_key: tuple[int, int | None] = (0, None)
         self._enter_fd = ctypes.c_int(self.fd)
-        self._enter_flags = 0
 
     # -- submitting ---------------------------------------------------------------------------
 
@@ -241,9 +244,12 @@ class Ring:
         return (self._cq_tail[0] - self._reaped) & 0xFFFFFFFF
 
     @property
-    def cq_overflow(self) -> int:
-        """Completions the kernel had to keep aside because the ring was full; none is lost."""
-        return int(self._cq_overflow[0])
+    def lost(self) -> int:
+        """Completions lost for good, for want of memory.
+
+        A full completion ring alone loses none: the kernel keeps the rest for the next `enter`.
+        """
+        return int(self._cq_lost[0])
 
     def reap(self) -> Completions:
         """All completions that are there (fields user_data, res, flags), in order of completion.
@@ -303,15 +309,20 @@ class Ring:
         self.register(Register.BUFFERS, table.ctypes.data, len(table))
 
     def register_eventfd(self, eventfd: int) -> None:
-        """Signal `eventfd` for completions, so that the ring can sit in an epoll loop.
+        """Signal `eventfd` when completions are there or can be had by `enter`.
 
-        The ring's own descriptor polls readable too, and costs less: use it where possible.
+        The way into an epoll loop. It costs a wait, a read and an `enter` for each wake-up, where
+        `enter` alone does for all if the ring itself is the loop and watches the other
+        descriptors (POLL_ADD).
         """
         table = np.array([eventfd], np.int32)
         self.register(Register.EVENTFD, table.ctypes.data, 1)
 
     def register_ring(self) -> None:
-        """Let `enter` name the ring by its registered number: saves a file lookup per call."""
+        """Let `enter` name the ring by its registered number: saves a file lookup per call.
+
+        OSError EBUSY: this thread has 16 such rings already.
+        """
         update = np.zeros(1, abi.RSRC_UPDATE)
         update["offset"], update["data"] = 0xFFFFFFFF, self.fd
         self.register(Register.RING_FDS, update.ctypes.data, 1)
@@ -319,13 +330,25 @@ class Ring:
         self._enter_flags = abi.ENTER_REGISTERED_RING
 
     def fileno(self) -> int:
-        """The ring's descriptor: polls readable when completions are there or can be had."""
+        """The ring's descriptor.
+
+        It polls readable when completions are there or can be had, but with deferred work
+        (IORING_SETUP_DEFER_TASKRUN) a poller that already sleeps is not woken: see
+        `register_eventfd`.
+        """
         return self.fd
 
     def close(self) -> None:
         """Cancel what is under way and give everything back; twice is fine."""
         if self.fd < 0:
             return
+        if self._enter_flags:
+            # The thread's table of rings holds the ring as a descriptor would.
+            update = np.zeros(1, abi.RSRC_UPDATE)
+            update["offset"] = self._enter_fd.value
+            self._enter_flags = 0
+            with contextlib.suppress(OSError):
+                self.register(Register.UNREGISTER_RING_FDS, update.ctypes.data, 1)
         os.close(self.fd)
         self.fd = -1
         for mapping in self._maps:

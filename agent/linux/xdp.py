@@ -30,6 +30,7 @@ _DATA_END: Final = 4
 _RX_QUEUE: Final = 16
 
 _MARKER: Final = 0x3030  # a palindrome: the same in both byte orders
+_ETHERNET: Final = 14
 _HEADER: Final = 16
 _HEARTBEAT: Final = 46
 _REPLY: Final = 52
@@ -47,7 +48,7 @@ def redirect_program(mac: bytes, map_fd: int) -> bytes:
             ebpf.load(ebpf.WORD, data, context, _DATA),
             ebpf.load(ebpf.WORD, end, context, _DATA_END),
             ebpf.move(probe, data),
-            ebpf.add_immediate(probe, _HEADER),
+            ebpf.add_immediate(probe, _ETHERNET),
             ebpf.jump_above(probe, end, "pass"),
             ebpf.load(ebpf.HALF, value, data, 12),
             ebpf.jump_unequal(value, _MARKER, "pass"),
@@ -58,6 +59,8 @@ def redirect_program(mac: bytes, map_fd: int) -> bytes:
             ebpf.load(ebpf.HALF, value, data, 4),
             ebpf.jump_equal(value, last, "take"),
             ebpf.Label("foreign"),
+            ebpf.add_immediate(probe, _HEADER - _ETHERNET),
+            ebpf.jump_above(probe, end, "pass"),
             ebpf.load(ebpf.BYTE, value, data, 14),
             ebpf.jump_unequal(value, 0, "pass"),
             ebpf.load(ebpf.BYTE, value, data, 15),
