@@ -15,6 +15,7 @@ from testbed.errors import Lacking
 from testbed.measure import cpu, memory, procstat
 from testbed.measure.counters import (
     CLASSES,
+    CallClass,
     CallCounts,
     SoftwareCounters,
     SoftwareCounts,
@@ -218,16 +219,17 @@ class NodeWatch:
         counted = self._taken.calls
         if counted is None:
             return None if said is None else results.Syscalls(node=said, classes=_classes(said))
-        kernel = {name: n for name, n in counted.by_name.items() if n}
+        kernel, aside = _data_plane(counted)
         return results.Syscalls(
             kernel=kernel,
+            aside=aside,
             total=counted.total,
             by_side={
                 str(side): {name: n for name, n in names.items() if n}
                 for side, names in counted.by_side.items()
             },
             node=said,
-            classes=_classes({**kernel, **(said or {})}),
+            classes=_classes({**kernel, **aside, **(said or {})}),
             method=counted.method,
             complete=counted.complete,
         )
@@ -270,6 +272,19 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:
     for step in path:
         values = values.get(step, {})
     return values
+
+
+def _data_plane(counted: CallCounts) -> tuple[dict[str, int], dict[str, int]]:
+    """The calls of the data plane, and those on other descriptors where descriptors were told."""
+    kernel: dict[str, int] = {}
+    aside: dict[str, int] = {}
+    for name, count in counted.by_name.items():
+        on_sides = sum(names.get(name, 0) for names in counted.by_side.values())
+        if counted.by_side and class_of(name) in (CallClass.RECEIVE, CallClass.SEND):
+            kernel[name], aside[name] = on_sides, count - on_sides
+        else:
+            kernel[name] = count
+    return ({k: n for k, n in kernel.items() if n}, {k: n for k, n in aside.items() if n})
 
 
 def _classes(names: Mapping[str, int]) -> dict[str, results.CallClass]:

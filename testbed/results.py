@@ -216,10 +216,13 @@ CallClass = Literal["receive", "send", "wait", "ring", "other"]
 class Syscalls(_Model):
     """Calls by name over the window: by the kernel's tracepoints, and as the node counted itself.
 
-    `total` is every call whatever its name. `classes` says what each name is for.
+    `kernel` are the calls of the data plane: receiving and sending on the wire's and the TAP's
+    descriptors, and waiting. `aside` are receiving and sending on other descriptors (the control
+    socket, logs). `total` is every call whatever its name. `classes` says what each name is for.
     """
 
     kernel: dict[str, Count] | None = None
+    aside: dict[str, Count] = {}
     total: int | None = None
     by_side: dict[str, dict[str, Count]] = {}
     """Side (wire, tap) → name → calls, where the descriptor tells; part of `kernel`."""

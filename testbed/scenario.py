@@ -142,11 +142,12 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
     for 60 s.
     """
     extent, full = scenario.extent(quick=quick), scenario.full
+    pairs = "1 pair" if extent.pairs == 1 else f"{extent.pairs} pairs"
     said = []
     if extent.pairs < RULE_PAIRS:
-        said.append(f"{extent.pairs} pairs of trials; the rules ask for at least {RULE_PAIRS}")
+        said.append(f"{pairs} of trials; the rules ask for at least {RULE_PAIRS}")
     elif extent.pairs < full.pairs:
-        said.append(f"{extent.pairs} pairs of trials where the full form takes {full.pairs}")
+        said.append(f"{pairs} of trials where the full form takes {full.pairs}")
     by_length: dict[float, list[str]] = {}
     for load in extent.loads:
         by_length.setdefault(extent.trial_s[load], []).append(load)
@@ -163,10 +164,10 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
         said.append(f"trials of {length:g} s{where}; {least}, RFC 2544 {RFC_2544_TRIAL_S:g} s")
     missing = [point for point in full.points if point not in extent.points]
     if missing:
-        said.append(f"{_and(missing)} left out")
+        said.append(f"not measured: {_and(missing)}")
     missing = [load for load in full.loads if load not in extent.loads]
     if missing:
-        said.append(f"no trials at {_and(missing)} load")
+        said.append(f"no timed trials at {_and(missing)} load")
     sizes = [size for size in full.frame_bytes if size not in extent.frame_bytes]
     if sizes:
         said.append(f"no frames of {_and([str(size) for size in sizes])} bytes")

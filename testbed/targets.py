@@ -82,6 +82,9 @@ class Target:
     node: str | None = None
     batch: int | None = None
     potential: bool = False
+    stand_in: bool = True
+    """Whether the two parts of the high band, paced and as fast as possible, may stand in for each
+    other where only one of them was measured. Not for what full queues would change."""
 
     @property
     def claimed(self) -> str:
@@ -196,6 +199,7 @@ def _none_added(
         most=None,
         better=Better.LOWER,
         form=Form.ADDED,
+        stand_in=len(bands) == 1,
         reading=reading + "; up to 5 % more counts as none",
     )
 
@@ -263,6 +267,7 @@ TARGETS: Final[tuple[Target, ...]] = (
         most=1 / 3,
         better=Better.LOWER,
         form=Form.FEWER,
+        stand_in=False,
         reading="voluntary and involuntary switches of the node per delivered packet; the source "
         "names no load, so each paced load is checked",
     ),

@@ -8,7 +8,7 @@ than one cell all of its pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from testbed.scenario import Extent, PassName, Scenario, Variant
@@ -60,7 +60,7 @@ def _timing(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]:
     for pair in range(extent.pairs):
         turn = pair
         for size in extent.frame_bytes:
-            for load in _loads(scenario, extent, point):
+            for load in _loads(scenario, extent.loads, point):
                 variants = _taking_part(scenario, "timing", load)
                 # The order flips from pair to pair, and from load to load within a pair.
                 for variant in variants if turn % 2 == 0 else reversed(variants):
@@ -76,9 +76,7 @@ def _counting(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]
     if counting is None or point not in counting.points:
         return
     for size in extent.frame_bytes[:1]:
-        for load in _loads(scenario, extent, point):
-            if load not in counting.loads:
-                continue
+        for load in _loads(scenario, counting.loads, point):
             for variant in _taking_part(scenario, "counting", load):
                 for pair in range(counting.repeats):
                     yield (
@@ -87,9 +85,9 @@ def _counting(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]
                     )  # fmt: skip
 
 
-def _loads(scenario: Scenario, extent: Extent, point: str) -> list[str]:
+def _loads(scenario: Scenario, among: Sequence[str], point: str) -> list[str]:
     wanted = scenario.point(point).loads
-    return [load for load in extent.loads if load in wanted]
+    return [load for load in among if load in wanted]
 
 
 def _taking_part(scenario: Scenario, pass_: PassName, load: str) -> list[Variant]:

@@ -57,9 +57,10 @@ def _about(result: Result) -> Line:
     under_test = "; ".join(f"{node} ({', '.join(paths)})" for node, paths in points.items())
     return line(
         Cell(f"{' and '.join(candidates) or NOTHING} against {result.baseline.name}", Tone.STRONG),
-        f" — under test: {under_test}. {scenario.pairs} pairs of trials in the "
-        f"{scenario.form} form, {seconds(result.elapsed_s)} in all, on {environment.cpus} × "
-        f"{environment.cpu_model}, Linux {environment.kernel}, {result.started[:10]}.",
+        f" — under test: {under_test}. {scenario.pairs} pair"
+        f"{'s' if scenario.pairs > 1 else ''} of trials in the {scenario.form} form, "
+        f"{seconds(result.elapsed_s)} in all, on {environment.cpus} × {environment.cpu_model}, "
+        f"Linux {environment.kernel}, {result.started[:10]}.",
     )
 
 

@@ -58,7 +58,8 @@ def calls(trial: Trial) -> Calls | None:
     if counted.kernel is not None:
         by_name = dict(counted.kernel)
         if counted.total is not None:
-            by_name[OTHER_CALLS] = max(counted.total - sum(by_name.values()), 0)
+            named = sum(by_name.values()) + sum(counted.aside.values())
+            by_name[OTHER_CALLS] = max(counted.total - named, 0)
         return Calls(by_name=by_name, classes=counted.classes, counted_by="kernel")
     if counted.node is not None:
         return Calls(by_name=counted.node, classes=counted.classes, counted_by="node")
