@@ -115,7 +115,8 @@ class Generator:
         self._socket = run_in(spec.place.netns, open_there)
         set_send_buffer(self._socket, _SEND_BUFFER_BYTES)
         self._fd = self._socket.fileno()
-        self._pinned = spec.cpus is not None
+        # In real time it must leave a CPU to the node.
+        self._apart = spec.cpus is not None and len(spec.cpus) < (os.cpu_count() or 1)
         self._frames: FrameSet | None = None
         self._ring: FrameRing
         self._table: MsgTable
@@ -164,7 +165,7 @@ class Generator:
         self._socket.close()
 
     def _priority(self, rate_pps: float | None) -> int | None:
-        return scheduling.generator_priority(rate_pps) if self._pinned else None
+        return scheduling.generator_priority(rate_pps) if self._apart else None
 
     def _loop(
         self,

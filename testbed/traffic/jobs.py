@@ -5,6 +5,7 @@ Must not know how commands reach it, nor what is measured.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class SinkJob:
                 cpus=cpu.allowed_cpus(),
                 scheduling=(
                     scheduling.ORDINARY
-                    if spec.cpus is None
+                    if spec.cpus is None or len(spec.cpus) >= (os.cpu_count() or 1)
                     else scheduling.go_realtime(scheduling.SINK_PRIORITY)
                 ),
             )

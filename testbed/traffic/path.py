@@ -1,0 +1,207 @@
+"""The tester of a path: applications behind the TAPs of two nodes, real nodes all the way.
+
+Traffic goes into one node's TAP and must come out of the other's, whatever lies between: what a
+user of the network would feel. Must not know the nodes between, how they are built or started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from agent.linux import netif
+from testbed.measure import ledger, places
+from testbed.measure.ledger import Line, WireEnd
+from testbed.measure.places import LinkCounts, NamespaceCounts
+from testbed.netns import run_in
+from testbed.traffic import frames, paths
+from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
+from testbed.traffic.peer import aside_lines, sink_lines, trial_traffic
+from testbed.traffic.place import Place, Surface
+from testbed.traffic.trial import LegTraffic, Load, TrialTraffic
+
+Direction = Literal["forth", "back", "both"]
+
+PREPARE_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PathNode:
+    """A node on the way, as seen from outside: its namespace, its radio, its TAP."""
+
+    name: str
+    netns: str
+    radio: str = "radio0"
+    tap: str = "tap0"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PathPrepared:
+    """The path passes the traffic on: it took `waited_s` and `rounds` rounds of probes."""
+
+    waited_s: float
+    rounds: int
+
+
+class PathTester:
+    """Tests the way from the applications of node `a` to those of node `b`. Context manager.
+
+    `between` are the other nodes whose losses the ledger should show; losses at nodes that are not
+    named stay unexplained.
+    """
+
+    def __init__(
+        self,
+        a: PathNode,
+        b: PathNode,
+        *,
+        between: Sequence[PathNode] = (),
+        direction: Direction = "forth",
+        cpus: TesterCpus | None = None,
+    ) -> None:
+        """Start the tester's processes; nothing is sent yet."""
+        self._a, self._b = a, b
+        self._nodes = (a, *between, b)
+        self._direction: Direction = direction
+        self._sizes: tuple[int, ...] = ()
+        self._flows = 0
+        self._legs = LegRunner(2 if direction == "both" else 1, cpus or TesterCpus())
+
+    def prepare(
+        self,
+        *,
+        sizes: Sequence[int] = (frames.DEFAULT_FRAME_BYTES,),
+        flows: int = 1,
+        timeout_s: float = PREPARE_TIMEOUT_S,
+        nudge: Callback | None = None,
+    ) -> PathPrepared:
+        """Wait until the path demonstrably passes such traffic on, in every direction asked for.
+
+        :raises InputError: a TAP cannot carry such frames.
+        :raises NotForwarding: it did not within `timeout_s`; says what is missing.
+        :raises OSError: an interface is not there.
+        """
+        for node in (self._a, self._b):
+            mtu = run_in(node.netns, partial(netif.mtu, node.tap))
+            frames.check_sizes(sizes, mtu=mtu)
+        here, there = _tap(self._a), _tap(self._b)
+        ends = [(here, there), (there, here)]
+        if self._direction != "both":
+            ends = ends[:1] if self._direction == "forth" else ends[1:]
+        self._legs.open(
+            [
+                Route(
+                    leg=paths.tap_leg(sizes, flows, name=number),
+                    inject=inject,
+                    collect=collect,
+                    # The far host speaks first, so that the network learns where it is.
+                    lesson_places=((Surface.TAP, collect),),
+                )
+                for number, (inject, collect) in enumerate(ends)
+            ]
+        )
+        self._legs.teach()
+        waited, rounds = self._legs.wait_for_passage(timeout_s=timeout_s, nudge=nudge)
+        self._sizes, self._flows = tuple(sizes), flows
+        return PathPrepared(waited_s=waited, rounds=rounds)
+
+    def run(
+        self,
+        load: Load,
+        *,
+        duration_s: float,
+        warm_up_s: float = 0.0,
+        at_start: Callback | None = None,
+        at_end: Callback | None = None,
+    ) -> TrialTraffic:
+        """Offer `load`, in each direction, and account for all of it.
+
+        `at_start` and `at_end` are called at the ends of the trial phase. What the nodes
+        themselves counted as dropped is still to be added to the ledger: `Ledger.with_node`.
+
+        :raises WorkerDied: a process of the tester ended.
+        """
+        if not self._sizes:
+            raise RuntimeError("prepare comes first")
+        before = self._counts()
+        legs, window = self._legs.run(
+            load, duration_s=duration_s, warm_up_s=warm_up_s, at_start=at_start, at_end=at_end
+        )
+        after = self._counts()
+        return trial_traffic(
+            path=f"{self._a.name} to {self._b.name}, {self._direction}",
+            sizes=self._sizes,
+            flows=self._flows,
+            load=load,
+            legs=legs,
+            window=window,
+            losses=self._losses(legs, before, after),
+            aside=aside_lines(legs),
+            cpus=self._legs.granted,
+        )
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the tester's workers."""
+        return self._legs.pids
+
+    def close(self) -> None:
+        """End the tester's processes; twice is fine."""
+        self._legs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _counts(self) -> Mapping[str, NamespaceCounts]:
+        return {node.netns: places.namespace_counts(node.netns) for node in self._nodes}
+
+    def _losses(
+        self,
+        legs: tuple[LegTraffic, ...],
+        before: Mapping[str, NamespaceCounts],
+        after: Mapping[str, NamespaceCounts],
+    ) -> list[Line]:
+        lines: list[Line] = []
+        radios: dict[str, LinkCounts] = {}
+        refused = self._refused(legs)
+        for node in self._nodes:
+            now, then = after[node.netns], before[node.netns]
+            radio = radios[node.name] = ledger.link_change(now, then, node.radio)
+            tap = ledger.link_change(now, then, node.tap)
+            lines += ledger.tap_lines(f"{node.name}'s TAP", tap, refused=refused.get(node.name, 0))
+            lines += ledger.wire_lines(
+                WireEnd(
+                    place=f"{node.name}'s radio",
+                    # Whose frames it did not take is not known here; settled below for all.
+                    counts=replace(radio, rx_dropped=0),
+                    socket_drops=now.socket_drops(node.radio, ledger.NODE_PROTOCOL, then),
+                )
+            )
+        arrived = sum(radio.rx_dropped for radio in radios.values())
+        not_taken = sum(radio.tx_dropped for radio in radios.values())
+        lines += ledger.lines_of(
+            "radios of the path", {"nobody listening": max(0, arrived - not_taken)}
+        )
+        return [*lines, *sink_lines(legs)]
+
+    def _refused(self, legs: tuple[LegTraffic, ...]) -> dict[str, int]:
+        senders = [self._b] if self._direction == "back" else [self._a, self._b]
+        found: dict[str, int] = {}
+        for node, leg in zip(senders, legs, strict=False):
+            found[node.name] = sum(leg.generator.refused.values())
+        return found
+
+
+def _tap(node: PathNode) -> Place:
+    return Place(netns=node.netns, ifname=node.tap, surface=Surface.TAP)
