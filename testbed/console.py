@@ -98,6 +98,50 @@ def error(message: str) -> None:
     console(sys.stderr).print(line, soft_wrap=True)
 
 
+class Gauge:
+    """How far one long piece of work is, on stderr, with the time that it still takes.
+
+    On a terminal a bar moves; elsewhere there is a line now and then.
+    """
+
+    _LINE_EVERY_S = 10.0
+
+    def __init__(self) -> None:
+        self._live = sys.stderr.isatty()
+        self._line_due = 0.0
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.description}", markup=False),
+            console=console(sys.stderr),
+            transient=True,
+            disable=not self._live,
+        )
+        self._task = self._progress.add_task("", total=None, told="")
+
+    def __enter__(self) -> Gauge:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, title: str, *, done: int, total: int, remaining_s: float) -> None:
+        """`title` is at work, `done` of `total` things are done."""
+        minutes, seconds = divmod(round(remaining_s), 60)
+        told = f"{done}/{total}, {minutes}:{seconds:02} left"
+        self._progress.update(self._task, description=title, completed=done, total=total, told=told)
+        if not self._live and time.monotonic() >= self._line_due:
+            self._line_due = time.monotonic() + self._LINE_EVERY_S
+            note(f"{told}: {title}")
+
+
 class Steps:
     """Steps of a longer piece of work, one after the other, on stderr.
 

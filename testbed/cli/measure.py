@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -28,6 +32,69 @@ fail_on_option = click.option(
     help="End with 3 if a target has one of these verdicts: missed, inconclusive, or both with a "
     "comma between them.",
 )
+
+
+@click.command()
+@click.argument("scenario")
+@click.option("--quick", is_flag=True, help="Its quick form, which says what it does less of.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Where result.json and report.md go; a new directory in results/ if not given.",
+)
+@fail_on_option
+@click.option("--seed", type=click.IntRange(min=0), help="For all that is drawn at random.")
+def run(
+    scenario: str, quick: bool, output: str | None, fail_on: frozenset[str], seed: int | None
+) -> None:
+    """Measure, compare, and hold the outcome against the documented targets.
+
+    SCENARIO is a path, or the name of a shipped scenario (batching). Brings its topology up, makes
+    all trials, takes it down, writes the result and its report, and prints the targets with their
+    verdicts. Ctrl-C undoes everything; what was measured until then is written all the same.
+    """
+    from testbed import console, limits
+    from testbed.report.terminal import render_terminal
+    from testbed.result_store import FILE_NAME
+    from testbed.runner import Step, run_scenario, write_reports
+    from testbed.scenario_loader import load_scenario
+
+    loaded = load_scenario(scenario)
+    limits.require_rights()
+    place = Path(output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    with _directory(place), console.Gauge() as gauge:
+
+        def progress(step: Step) -> None:
+            gauge.show(step.title, done=step.done, total=step.total, remaining_s=step.remaining_s)
+
+        try:
+            result = run_scenario(
+                loaded, quick=quick, output_dir=place, progress=progress, seed=seed
+            )
+        except KeyboardInterrupt:
+            if (place / FILE_NAME).exists():
+                console.note(f"what was measured until now is in {place / FILE_NAME}")
+            raise
+        written = write_reports(result, place)
+    render_terminal(result, console.page(), brief=True)
+    files = ", ".join(str(path) for path in (place / FILE_NAME, *written))
+    console.note(f"written: {files}; all of it: testbed report {place}")
+    _check(result, fail_on)
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[None]:
+    """The directory, made now, not after a long run; empty ones that were made here go again."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for one in made:
+            with suppress(OSError):
+                one.rmdir()
+        raise
 
 
 @click.command()
@@ -77,4 +144,4 @@ def _check(result: Result, fail_on: frozenset[str]) -> None:
         )
 
 
-COMMANDS = (report,)
+COMMANDS = (run, report)

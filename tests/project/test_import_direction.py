@@ -40,7 +40,7 @@ ALLOWED_OF = {
 }
 
 # These may import more of the agent than the rest of `testbed` does.
-EXCEPTIONS = {("testbed.launcher", "agent.runtime")}
+EXCEPTIONS = {("testbed.launch_child", "agent.runtime")}
 
 # The modules that know a third-party package; nobody else does.
 ONLY_IN = {
