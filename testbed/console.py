@@ -101,7 +101,8 @@ def error(message: str) -> None:
 class Gauge:
     """How far one long piece of work is, on stderr, with the time that it still takes.
 
-    On a terminal a bar moves; elsewhere there is a line now and then.
+    On a terminal there is a bar; elsewhere a line now and then. It is drawn when it is told, not by
+    a clock of its own, which would take time from whatever is measured meanwhile.
     """
 
     _LINE_EVERY_S = 10.0
@@ -110,12 +111,12 @@ class Gauge:
         self._live = sys.stderr.isatty()
         self._line_due = 0.0
         self._progress = Progress(
-            SpinnerColumn(),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[told]}", markup=False),
             TextColumn("{task.description}", markup=False),
             console=console(sys.stderr),
             transient=True,
+            auto_refresh=False,
             disable=not self._live,
         )
         self._task = self._progress.add_task("", total=None, told="")
