@@ -23,6 +23,8 @@ class FrameBatch:
     `data` is (capacity, stride) uint8, rows aligned to 64 bytes; `words` is the same memory as
     (capacity, stride / 8) uint64 in native byte order. Frame i is the `length[i]` bytes from
     `start[i]` on in row i, for i < `count`; what else a row holds is left over from before.
+    `sizes` is `length` of those frames as they came, as a list; `moved` tells that `move` has
+    changed `start` and `length` since.
     `memory` is the whole array as one flat memoryview, `row_views[i]` what a receiver may fill,
     `row_address` the memory address of each row.
     """
@@ -34,8 +36,10 @@ class FrameBatch:
         "frame_bytes",
         "length",
         "memory",
+        "moved",
         "row_address",
         "row_views",
+        "sizes",
         "start",
         "stride",
         "words",
@@ -58,7 +62,9 @@ class FrameBatch:
             self.stride
         )
         self.start: npt.NDArray[np.uint64] = np.full(capacity, HEADROOM, np.uint64)
-        self.length: npt.NDArray[np.uint64] = np.zeros(capacity, np.uint64)
+        self.length: npt.NDArray[np.uint32] = np.zeros(capacity, np.uint32)
+        self.sizes: list[int] = []
+        self.moved = False
         self.count = 0
         self.row_views: list[memoryview] = [
             self.memory[row * self.stride + HEADROOM : row * self.stride + HEADROOM + frame_bytes]
@@ -81,9 +87,30 @@ class FrameBatch:
         return bytes(self.view(row))
 
     def clear(self) -> None:
-        """Forget all frames; `start` is at the headroom's end again."""
-        self.count = 0
-        self.start.fill(HEADROOM)
+        """Forget all frames."""
+        self.received([])
+
+    def received(self, sizes: list[int]) -> None:
+        """Rows 0 … now hold frames of `sizes` bytes, right behind the headroom.
+
+        `length` is the caller's to set: whoever receives may have it from the kernel already.
+        """
+        self.sizes = sizes
+        self.count = len(sizes)
+        if self.moved:
+            self.start.fill(HEADROOM)
+            self.moved = False
+
+    def move(self, rows: slice | npt.NDArray[np.intp], offset: int) -> None:
+        """Let frames begin `offset` bytes later (or earlier), their ends staying where they are."""
+        if offset > 0:
+            self.start[rows] += np.uint64(offset)
+            self.length[rows] -= offset
+            self.moved = True
+        elif offset < 0:
+            self.start[rows] -= np.uint64(-offset)
+            self.length[rows] += -offset
+            self.moved = True
 
     def append(self, frame: bytes | bytearray | memoryview) -> int:
         """Copy one more frame in; its row.
@@ -99,6 +126,7 @@ class FrameBatch:
         self.row_views[row][:size] = frame
         self.start[row] = HEADROOM
         self.length[row] = size
+        self.sizes.append(size)
         self.count = row + 1
         return row
 

@@ -124,7 +124,8 @@ class Driver:
         self._stopping = False
         self._epoll = select.epoll()
         self._actions: dict[int, Callable[[int], object]] = {}
-        if batched:
+        # A batch of one frame is a frame.
+        if batched and max(wire.batch_size, tap.batch_size) > 1:
             pipeline = Pipeline(node, BatchedHandler(node), self._to_wire, self._to_tap)
             self._watch(wire, self._in_batches(wire, node.wire_into, pipeline.from_wire))
             self._watch(tap, self._in_batches(tap, node.tap_into, pipeline.from_tap))
@@ -311,7 +312,7 @@ class Driver:
                     self._receive_failed(source, error)
                     break
                 taken += count
-                if count > FEW:
+                if count > FEW or count == capacity:
                     handle(batch, now_ns)
                 elif count:
                     out = Outgoing()

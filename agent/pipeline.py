@@ -10,7 +10,7 @@ next hop. Must not know engines, sockets or clocks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ import numpy.typing as npt
 from agent.batch import HEADROOM, FrameBatch
 from agent.handlers import Handler, Outgoing
 from agent.protocol.node import Flow, FlowRules
+
+_LOOK_AHEAD: Final = 32
+"""Rows looked up at once after the handler had one: it may change every decision again."""
 
 Rows = slice | npt.NDArray[np.intp]
 
@@ -61,10 +64,9 @@ class Pipeline:
             return
         rules = self._rules
         size = rules.wire_key_bytes
-        lengths = batch.length[:n].tolist()
-        low, high = rules.wire_min_bytes, rules.wire_max_bytes
+        lengths = batch.sizes
         # What a short row holds beyond its end is an older frame's: its key means nothing.
-        regular = min(lengths) >= low and max(lengths) <= high
+        regular = _all_within(lengths, rules.wire_min_bytes, rules.wire_max_bytes)
         keys = batch.data[:n, HEADROOM : HEADROOM + size].tobytes()
         first = keys[:size]
         flows = rules.flows
@@ -72,50 +74,56 @@ class Pipeline:
         if regular and keys == first * n:
             flow = flows.get(first)
             if flow is None:
-                # The handler decides on the first frame, and the others follow it.
-                self._by_handler_from_wire(batch, range(1), now_ns)
+                # The handler decides on the first frame; the others follow it.
+                self._send(self._handler.handle_wire([batch.frame(0)], now_ns))
                 done = 1
                 flow = flows.get(first)
             if flow is not None:
                 self._apply_flow(batch, flow, slice(done, n), n - done)
                 return
-        while done < n:
-            done = self._runs_from_wire(batch, keys, lengths, done, now_ns)
+        self._mixed_from_wire(batch, keys, lengths, done, now_ns)
 
-    def _runs_from_wire(
-        self, batch: FrameBatch, keys: bytes, lengths: list[int], begin: int, now_ns: int
-    ) -> int:
-        """Handle rows from `begin` on, kept flows first, then what the handler must see; the row
-        at which kept flows may go on."""
+    def _mixed_from_wire(
+        self, batch: FrameBatch, keys: bytes, lengths: list[int], row: int, now_ns: int
+    ) -> None:
+        """Handle rows from `row` on: stretches with kept decisions, stretches for the handler."""
         rules = self._rules
         size = rules.wire_key_bytes
         low, high = rules.wire_min_bytes, rules.wire_max_bytes
         find = rules.flows.get
-        n = len(lengths)
-        row = begin
-        flows: list[Flow] = []
-        while row < n and low <= lengths[row] <= high:
-            flow = find(keys[row * size : (row + 1) * size])
-            if flow is None:
-                break
-            flows.append(flow)
-            row += 1
-        if flows:
-            self._apply_flows(batch, flows, begin)
-        first_other = row
-        while row < n and not (
-            low <= lengths[row] <= high and keys[row * size : (row + 1) * size] in rules.flows
-        ):
-            row += 1
-        if row > first_other:
-            self._by_handler_from_wire(batch, range(first_other, row), now_ns)
-        return row
-
-    def _by_handler_from_wire(self, batch: FrameBatch, rows: range, now_ns: int) -> None:
-        self._send(self._handler.handle_wire([batch.frame(row) for row in rows], now_ns))
+        n = end = len(lengths)
+        while row < n:
+            flows: list[Flow | None] = [
+                find(keys[i : i + size]) for i in range(row * size, end * size, size)
+            ]
+            here = lengths[row:end]
+            if not _all_within(here, low, high):
+                flows = [
+                    flow if low <= length <= high else None
+                    for flow, length in zip(flows, here, strict=True)
+                ]
+            first_none = flows.index(None) if None in flows else len(flows)
+            if first_none:
+                self._apply_flows(batch, cast("list[Flow]", flows[:first_none]), row)
+                row += first_none
+            others = 0
+            for flow in flows[first_none:]:
+                if flow is not None:
+                    break
+                others += 1
+            if others:
+                rows = range(row, row + others)
+                self._send(self._handler.handle_wire([batch.frame(r) for r in rows], now_ns))
+                row += others
+            # What the handler did may have changed every decision: look up again, not too far.
+            end = min(row + _LOOK_AHEAD, n)
 
     def _apply_flows(self, batch: FrameBatch, flows: list[Flow], begin: int) -> None:
         """Act upon rows from `begin` on, each with its flow."""
+        distinct = set(flows)
+        if all(len(flow.headers) <= 1 for flow in distinct):
+            self._apply_single(batch, flows, distinct, slice(begin, begin + len(flows)))
+            return
         start = 0
         for end in range(1, len(flows) + 1):
             copied = len(flows[start].headers) > 1
@@ -127,37 +135,31 @@ class Pipeline:
             if copied:
                 self._apply_flow(batch, flows[start], rows, end - start)
             else:
-                self._apply_single(batch, flows[start:end], rows)
+                self._apply_single(batch, flows[start:end], set(flows[start:end]), rows)
             start = end
 
-    def _apply_single(self, batch: FrameBatch, flows: list[Flow], rows: slice) -> None:
+    def _apply_single(
+        self, batch: FrameBatch, flows: list[Flow], distinct: set[Flow], rows: slice
+    ) -> None:
         """Act upon rows of flows that go to the wire once at most."""
-        replaced, offset = self._rules.wire_replaced_bytes, self._rules.wire_inner_offset
-        memory, stride = batch.memory, batch.stride
-        to_wire: list[int] = []
-        to_tap: list[int] = []
-        grown = 0
-        end = rows.start * stride + HEADROOM + replaced
-        for row, flow in enumerate(flows, rows.start):
+        for flow in flows:
             flow.hits += 1
-            if flow.headers:
-                header = flow.headers[0]
-                memory[end - len(header) : end] = header
-                grown = len(header) - replaced
-                to_wire.append(row)
-            if flow.to_tap:
-                to_tap.append(row)
-            end += stride
-        if to_tap:
-            inner = rows if len(to_tap) == len(flows) else np.array(to_tap)
-            _move(batch, inner, offset)
+        inner: Rows = rows
+        outer: Rows = rows
+        to_tap = [flow.to_tap for flow in distinct]
+        to_wire = [bool(flow.headers) for flow in distinct]
+        if any(to_tap):
+            if not all(to_tap):
+                inner = _chosen(rows, [flow.to_tap for flow in flows])
+            batch.move(inner, self._rules.wire_inner_offset)
             self._tap.send_rows(batch, inner)
-            if to_wire:
-                _move(batch, inner, -offset)
-        if to_wire:
-            outer = rows if len(to_wire) == len(flows) else np.array(to_wire)
-            _move(batch, outer, -grown)
-            self._wire.send_rows(batch, outer)
+            if any(to_wire):
+                batch.move(inner, -self._rules.wire_inner_offset)
+        if any(to_wire):
+            if not all(to_wire):
+                outer = _chosen(rows, [bool(flow.headers) for flow in flows])
+            headers = [flow.headers[0] for flow in flows if flow.headers]
+            self._send_each_behind(batch, outer, headers, self._rules.wire_replaced_bytes)
 
     def _apply_flow(self, batch: FrameBatch, flow: Flow, rows: slice, count: int) -> None:
         """Act upon `count` rows of one flow."""
@@ -166,10 +168,10 @@ class Pipeline:
         flow.hits += count
         rules = self._rules
         if flow.to_tap:
-            _move(batch, rows, rules.wire_inner_offset)
+            batch.move(rows, rules.wire_inner_offset)
             self._tap.send_rows(batch, rows)
             if flow.headers:
-                _move(batch, rows, -rules.wire_inner_offset)
+                batch.move(rows, -rules.wire_inner_offset)
         if flow.headers:
             self._send_behind(batch, rows, flow.headers, rules.wire_replaced_bytes)
 
@@ -181,7 +183,7 @@ class Pipeline:
         Copies for one next hop go out frame by frame, as they do one at a time; between next hops
         only the order within each counts.
         """
-        _move(batch, rows, replaced - len(headers[0]))
+        batch.move(rows, replaced - len(headers[0]))
         end = HEADROOM + replaced
         begin = end - len(headers[0])
         if len(headers) == 1:
@@ -215,60 +217,56 @@ class Pipeline:
             return
         rules = self._rules
         size = rules.tap_key_bytes
-        lengths = batch.length[:n].tolist()
+        lengths = batch.sizes
         low, high = rules.tap_min_bytes, rules.tap_max_bytes
-        if not size and min(lengths) >= low and max(lengths) <= high:
+        if not size and _all_within(lengths, low, high):
             headers = self._kept_tap_headers(b"")
             if headers is not None:
                 self._send_behind(batch, slice(0, n), headers, 0)
                 return
         keys = batch.data[:n, HEADROOM : HEADROOM + size].tobytes()
-        done = 0
-        while done < n:
-            done = self._runs_from_tap(batch, keys, lengths, done, now_ns)
+        find = self._kept_tap_headers
+        row, end = 0, n
+        while row < n:
+            decided = [
+                find(keys[i * size : (i + 1) * size]) if low <= lengths[i] <= high else None
+                for i in range(row, end)
+            ]
+            first_none = decided.index(None) if None in decided else len(decided)
+            if first_none:
+                kept = cast("list[tuple[bytes, ...]]", decided[:first_none])
+                self._send_decided(batch, kept, row)
+                row += first_none
+            if row < end:
+                self._send(self._handler.handle_tap([batch.frame(row)], now_ns))
+                row += 1
+            end = min(row + _LOOK_AHEAD, n)
 
-    def _runs_from_tap(
-        self, batch: FrameBatch, keys: bytes, lengths: list[int], begin: int, now_ns: int
-    ) -> int:
-        """Handle rows from `begin` on, kept decisions first, then one frame that the handler must
-        see; the row to go on with."""
-        rules = self._rules
-        size = rules.tap_key_bytes
-        low, high = rules.tap_min_bytes, rules.tap_max_bytes
-        n = len(lengths)
-        row = begin
-        decided: list[tuple[bytes, ...]] = []
-        while row < n and low <= lengths[row] <= high:
-            headers = self._kept_tap_headers(keys[row * size : (row + 1) * size])
-            if headers is None:
-                break
-            decided.append(headers)
-            row += 1
+    def _send_decided(
+        self, batch: FrameBatch, decided: list[tuple[bytes, ...]], begin: int
+    ) -> None:
+        """Send rows from `begin` on, each once per header in front of it."""
+        if all(len(headers) == 1 for headers in decided):
+            rows = slice(begin, begin + len(decided))
+            self._send_each_behind(batch, rows, [headers[0] for headers in decided], 0)
+            return
         start = 0
         for end in range(1, len(decided) + 1):
-            run = decided[start]
-            if end < len(decided) and (decided[end] is run or len(run) == len(decided[end]) == 1):
+            if end < len(decided) and decided[end] is decided[start]:
                 continue
             rows = slice(begin + start, begin + end)
-            if all(one is run for one in decided[start:end]):
-                self._send_behind(batch, rows, run, 0)
-            else:
-                self._send_each_behind(batch, rows, [one[0] for one in decided[start:end]])
+            self._send_behind(batch, rows, decided[start], 0)
             start = end
-        if row < n:
-            self._send(self._handler.handle_tap([batch.frame(row)], now_ns))
-            row += 1
-        return row
 
-    def _send_each_behind(self, batch: FrameBatch, rows: slice, headers: list[bytes]) -> None:
-        """Send every row behind a header of its own, all of one length."""
-        memory, stride = batch.memory, batch.stride
+    def _send_each_behind(
+        self, batch: FrameBatch, rows: Rows, headers: list[bytes], replaced: int
+    ) -> None:
+        """Send rows, each with a header of its own in place of its first `replaced` bytes."""
         size = len(headers[0])
-        end = rows.start * stride + HEADROOM
-        for header in headers:
-            memory[end - size : end] = header
-            end += stride
-        _move(batch, rows, -size)
+        end = HEADROOM + replaced
+        joined = np.frombuffer(b"".join(headers), np.uint8).reshape(len(headers), size)
+        batch.data[rows, end - size : end] = joined
+        batch.move(rows, replaced - size)
         self._wire.send_rows(batch, rows)
 
     def _array(self, header: bytes) -> npt.NDArray[np.uint8]:
@@ -286,11 +284,14 @@ class Pipeline:
             self._tap.send_frames(out.tap)
 
 
-def _move(batch: FrameBatch, rows: Rows, offset: int) -> None:
-    """Let frames begin `offset` bytes later, and their ends where they were."""
-    if offset > 0:
-        batch.start[rows] += np.uint64(offset)
-        batch.length[rows] -= np.uint64(offset)
-    elif offset < 0:
-        batch.start[rows] -= np.uint64(-offset)
-        batch.length[rows] += np.uint64(-offset)
+def _all_within(lengths: list[int], low: int, high: int) -> bool:
+    first = lengths[0]
+    if lengths.count(first) == len(lengths):  # much the cheapest, and often so
+        return low <= first <= high
+    return min(lengths) >= low and max(lengths) <= high
+
+
+def _chosen(rows: slice, chosen: list[bool]) -> npt.NDArray[np.intp]:
+    """Those of `rows` that are chosen."""
+    found: npt.NDArray[np.intp] = np.flatnonzero(chosen) + rows.start
+    return found

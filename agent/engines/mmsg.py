@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.batch import HEADROOM, FrameBatch
 from agent.engines.base import (
@@ -27,6 +26,9 @@ from agent.engines.base import (
     merge,
 )
 from agent.linux import mmsg
+
+_DONTWAIT: Final = int(socket.MSG_DONTWAIT)
+_ALL: Final = slice(None)
 
 
 class MmsgEngine(Engine):
@@ -45,11 +47,11 @@ class MmsgEngine(Engine):
         self.recv_call, self.send_call = "recvfrom", "sendto"
         self._into: FrameBatch | None = None
         self._recv_table: mmsg.MsgTable
-        self._copies = self.new_batch()
+        self._in_place: mmsg.MsgTable
+        self._copies = super().new_batch()
         self._send_table = mmsg.MsgTable(self._copies.data)
-        # Sums by row, added up only when somebody asks: adding two arrays is the cheaper half.
-        self._rx_bytes: npt.NDArray[np.uint64] = np.zeros(batch_size, np.uint64)
-        self._tx_bytes: npt.NDArray[np.uint64] = np.zeros(batch_size, np.uint64)
+        self._most = batch_size
+        self._fd = port.fd
         self._recv_calls = 0
         self._send_calls = 0
 
@@ -60,87 +62,115 @@ class MmsgEngine(Engine):
         why_not = mmsg.supported()
         return Probe(available=why_not is None, why_not=why_not)
 
+    def new_batch(self) -> FrameBatch:
+        batch = super().new_batch()
+        self._receive_into(batch)
+        return batch
+
+    def _receive_into(self, batch: FrameBatch) -> None:
+        """Build the tables for a batch: one to receive, one to send rows from where they are."""
+        table = mmsg.MsgTable(batch.data)
+        table.reset_receive(offset=HEADROOM)
+        table.iov_len[:] = batch.frame_bytes
+        self._recv_table = table
+        self._in_place = mmsg.MsgTable(batch.data)
+        self._in_place.reset_receive(offset=HEADROOM)
+        self._into = batch
+        self._most = min(batch.capacity, self.batch_size)
+        # Where the kernel writes the lengths is where the batch has them.
+        batch.length = table.msg_len
+
     def recv_batch(self, batch: FrameBatch) -> int:
         if batch is not self._into:
             self._receive_into(batch)
         table = self._recv_table
         self._recv_calls += 1
         try:
-            n = table.recv(self.port.fd, min(batch.capacity, self.batch_size), socket.MSG_DONTWAIT)
+            n = table.recv(self._fd, self._most, _DONTWAIT)
         except BlockingIOError:
-            batch.count = 0
+            batch.received([])
             return 0
-        batch.count = n
-        batch.start[:n] = HEADROOM
-        length = batch.length[:n]
-        length[:] = table.msg_len[:n]
-        self._rx_bytes[:n] += length
+        sizes: list[int] = table.msg_len[:n].tolist()
+        batch.received(sizes)
         counters = self.counters
         counters.rx_frames += n
+        counters.rx_bytes += sum(sizes)
         counters.fill[n] += 1
         return n
 
-    def _receive_into(self, batch: FrameBatch) -> None:
-        table = mmsg.MsgTable(batch.data)
-        table.reset_receive(offset=HEADROOM)
-        table.iov_len[:] = batch.frame_bytes
-        self._recv_table = table
-        self._into = batch
-
     def send_rows(self, batch: FrameBatch, rows: Rows | None = None) -> SendResult:
+        if batch is self._into and not batch.moved and not isinstance(rows, np.ndarray):
+            return self._send_in_place(batch, _ALL if rows is None else rows)
         if rows is None:
             rows = slice(0, batch.count)
         address = batch.row_address[rows]
-        n = len(address)
-        if n > self.batch_size:
+        count = len(address)
+        if count > self.batch_size:
             whole = np.arange(batch.capacity)[rows]
             step = self.batch_size
-            return merge([self.send_rows(batch, whole[i : i + step]) for i in range(0, n, step)])
+            return merge(
+                [self.send_rows(batch, whole[i : i + step]) for i in range(0, count, step)]
+            )
         table = self._send_table
-        np.add(address, batch.start[rows], out=table.iov_base[:n])
-        length = batch.length[rows]
-        table.iov_len[:n] = length
+        np.add(address, batch.start[rows], out=table.iov_base[:count])
+        table.iov_len[:count] = batch.length[rows]
+        done, number = self._try(table, 0, count)
+        self.counters.tx_bytes += int(table.iov_len[:done].sum())
+        if done == count:
+            return SendResult(done)
+        numbers = np.arange(batch.capacity)[rows].tolist()
+        return self._finish(batch, numbers, table, done, number)
+
+    def _send_in_place(self, batch: FrameBatch, rows: slice) -> SendResult:
+        """Send rows that stand where they were received: their addresses are in a table already."""
+        first, end, _ = rows.indices(batch.count)
+        table = self._in_place
+        table.iov_len[first:end] = batch.length[first:end]
+        done, number = self._try(table, first, end - first)
+        sizes = batch.sizes
+        self.counters.tx_bytes += sum(sizes if done == len(sizes) else sizes[first : first + done])
+        if first + done == end:
+            return SendResult(done)
+        result = self._finish(batch, range(end), table, first + done, number)
+        return result._replace(sent=result.sent - first)
+
+    def _try(self, table: mmsg.MsgTable, first: int, count: int) -> tuple[int, int]:
+        """One call for entries from `first` on: how many went, and the errno if none did."""
+        if count <= 0:
+            return 0, 0
         self._send_calls += 1
         try:
-            done = table.send(self.port.fd, 0, n, socket.MSG_DONTWAIT) if n else 0
+            done = table.send(self._fd, first, count, _DONTWAIT)
         except OSError as error:
-            return self._finish(batch, rows, 0, n, error.errno or -1)
-        if done < n:
-            return self._finish(batch, rows, done, n, 0)
-        self._tx_bytes[:n] += length
-        self.counters.tx_frames += n
-        return SendResult(n)
+            return 0, error.errno or -1
+        self.counters.tx_frames += done
+        return done, 0
 
     def _finish(
-        self, batch: FrameBatch, rows: Rows, first: int, count: int, number: int
+        self,
+        batch: FrameBatch,
+        numbers: Sequence[int],
+        table: mmsg.MsgTable,
+        first: int,
+        number: int,
     ) -> SendResult:
-        """Send entries from `first` on, after the kernel has stopped there (0: reason unknown)."""
-        table = self._send_table
-        row_numbers = np.arange(batch.capacity)[rows].tolist()
-        taken = first
-        self._count_sent(0, first)
-        patience = Patience(self.port.fd)
+        """Send entries from `first` on, the first of which the kernel did not take (`number` says
+        why, 0: unknown). `numbers` has the row of each entry; all before `first` count as sent."""
+        sent = first
+        patience = Patience(self._fd)
         late: list[SendResult] = []
-        while first < count:
+        while first < len(numbers):
             if not number:
-                self._send_calls += 1
-                try:
-                    done = table.send(self.port.fd, first, count - first, socket.MSG_DONTWAIT)
-                    self._count_sent(first, done)
-                    first += done
-                    taken += done
-                    continue
-                except OSError as error:
-                    number = error.errno or -1
-            late.append(self._settle(batch.view(row_numbers[first]), number, patience))
+                done, number = self._try(table, first, len(numbers) - first)
+                self.counters.tx_bytes += int(table.iov_len[first : first + done].sum())
+                first += done
+                sent += done
+                continue
+            late.append(self._settle(batch.view(numbers[first]), number, patience))
             first += 1
             number = 0
         self._count_polls(patience)
-        return merge([SendResult(taken), *late])
-
-    def _count_sent(self, first: int, count: int) -> None:
-        self._tx_bytes[:count] += self._send_table.iov_len[first : first + count]
-        self.counters.tx_frames += count
+        return merge([SendResult(sent), *late])
 
     def send_frames(self, frames: Sequence[Buffer]) -> SendResult:
         copies = self._copies
@@ -180,10 +210,6 @@ class MmsgEngine(Engine):
             if calls:
                 counters.syscalls[name] += calls
         self._recv_calls = self._send_calls = 0
-        counters.rx_bytes += int(self._rx_bytes.sum())
-        counters.tx_bytes += int(self._tx_bytes.sum())
-        self._rx_bytes.fill(0)
-        self._tx_bytes.fill(0)
         return counters
 
     def close(self) -> None:

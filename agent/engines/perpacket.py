@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from agent.batch import HEADROOM, FrameBatch
+from agent.batch import FrameBatch
 from agent.engines.base import (
     Buffer,
     Engine,
@@ -81,9 +81,8 @@ class PerPacketEngine(Engine):
         n = len(lengths)
         counters = self.counters
         counters.syscalls[self.recv_call] += calls
-        batch.count = n
+        batch.received(lengths)
         if n:
-            batch.start[:n] = HEADROOM
             batch.length[:n] = lengths
             counters.rx_frames += n
             counters.rx_bytes += sum(lengths)

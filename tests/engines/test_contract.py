@@ -111,8 +111,7 @@ def test_rows_go_out_from_where_they_were_received_with_a_header_pushed_in_front
     assert engine.recv_batch(batch) == 20
     header = GROUP + OTHER + b"\x30\x30" + b"\x01\x00" + b"origin"
     batch.data[:20, HEADROOM - 22 : HEADROOM] = np.frombuffer(header, np.uint8)
-    batch.start[:20] -= np.uint64(22)
-    batch.length[:20] += np.uint64(22)
+    batch.move(slice(0, 20), -22)
     assert engine.send_rows(batch) == SendResult(20)
     assert rig.taken() == [header + frame for frame in frames]
 
