@@ -7,7 +7,7 @@ Copying. Left alone, the kernel would make each frame out of pages of the ring i
 it, and a veth, which cannot keep such pages, would copy it after all, into newly allocated ones.
 A virtio_net_hdr in front of the frame (PACKET_VNET_HDR) that calls all of it header makes the
 kernel copy it once, into the socket buffer: measured a tenth to a fifth cheaper, and the slot is
-free again at once.
+free again at once. It also makes the kernel skip its check against the MTU, so that is made here.
 
 The kernel may hand slots back from other CPUs: strongly ordered machines only (see `ordering`).
 Knows nothing of protocols. Sources: packet(7), Documentation/networking/packet_mmap.rst,
@@ -38,7 +38,8 @@ class TxRing:
     """A transmit ring of `slots` slots of `slot_bytes` on a bound AF_PACKET socket of its own.
 
     The socket must have no receive ring and be bound to its interface, best with protocol 0, so
-    that it receives nothing. `headroom_bytes` lie free in front of each frame.
+    that it receives nothing. `frame_limit` is the largest frame that may be sent, in bytes: the
+    interface's MTU + 14. `headroom_bytes` lie free in front of each frame.
 
     Write frames into rows `tail` … of `frames`, from column `frame_start` on, for as many rows
     as `room` says; `commit` their lengths; `kick` sends them in that order.
@@ -49,6 +50,7 @@ class TxRing:
         self,
         sock: socket.socket,
         *,
+        frame_limit: int,
         slots: int = 256,
         slot_bytes: int = 2048,
         headroom_bytes: int = 64,
@@ -62,7 +64,9 @@ class TxRing:
         self.slots = slots
         vnet_start = abi.TX_FIRST + headroom_bytes
         self.frame_start = vnet_start + abi.VNET_BYTES
-        self.frame_bytes = slot_bytes - self.frame_start
+        if self.frame_start + frame_limit > slot_bytes:
+            raise ValueError(f"a frame of {frame_limit} bytes does not fit into {slot_bytes}")
+        self.frame_limit = frame_limit
         option = sock.setsockopt
         option(abi.SOL_PACKET, abi.VERSION, abi.V2)
         option(abi.SOL_PACKET, abi.VNET_HDR, 1)
@@ -83,7 +87,6 @@ class TxRing:
         halves_of(self.frames, abi.V2_MAC)[:] = vnet_start
         self.tail = 0
         self._head = 0
-        self.refused = 0
 
     @property
     def unsent(self) -> int:
@@ -103,11 +106,12 @@ class TxRing:
     def commit(self, length: npt.NDArray[np.integer] | int, count: int) -> None:
         """Rows `tail` … `tail + count - 1` hold frames of these lengths (bytes), to be sent.
 
-        ValueError for a length under 14 or past `frame_bytes`. `count` must be within `room`.
+        ValueError, and nothing committed, for a length under 14 or past `frame_limit`. `count`
+        must be within `room`.
         """
         lengths = np.broadcast_to(np.asarray(length), (count,))
-        if count and (lengths.min() < 14 or lengths.max() > self.frame_bytes):
-            raise ValueError(f"a frame has 14 to {self.frame_bytes} bytes")
+        if count and (lengths.min() < 14 or lengths.max() > self.frame_limit):
+            raise ValueError(f"a frame has 14 to {self.frame_limit} bytes")
         rows = slice(self.tail, self.tail + count)
         self._length[rows] = lengths + abi.VNET_BYTES
         self._copied[rows] = lengths
@@ -118,46 +122,30 @@ class TxRing:
         """One send(2) for all that is committed; how many frames the kernel took.
 
         Fewer than were committed means that there was no room: the rest stays committed, another
-        `kick` is due. A frame that the kernel cannot send (longer than the MTU) is taken out,
-        counted in `refused`, and the others follow in one more call. OSError: ENETDOWN, ENXIO
-        while the link is down; everything not taken stays committed (`withdraw` takes it back).
+        `kick` is due. OSError: ENETDOWN, ENXIO while the link is down; everything not taken stays
+        committed, and `withdraw` takes it back.
         """
-        taken = 0
-        while self._head != self.tail:
-            failure: OSError | None = None
-            try:
-                self._socket.send(b"", _DONTWAIT)
-            except OSError as error:
-                failure = error
-            taken += self._advance()
-            if self._head == self.tail:
-                break
-            if self._status[self._head] & abi.STATUS_WRONG_FORMAT:
-                self._take_out()
-            elif failure is not None and failure.errno not in _LATER:
-                raise failure
-            else:
-                break
+        failure: OSError | None = None
+        try:
+            self._socket.send(b"", _DONTWAIT)
+        except OSError as error:
+            failure = error
+        taken = self._advance()
+        if failure is not None and failure.errno not in _LATER:
+            raise failure
         return taken
 
     def _advance(self) -> int:
         """Move past what the kernel took: it works in order and stops at the first it leaves."""
         count = self.unsent
+        if not count:
+            return 0
         rows = (self._head + np.arange(count)) & (self.slots - 1)
         left = self._status[rows] & (abi.STATUS_SEND_REQUEST | abi.STATUS_WRONG_FORMAT) != 0
         first = int(left.argmax())
         taken = first if left[first] else count
         self._head = (self._head + taken) & (self.slots - 1)
         return taken
-
-    def _take_out(self) -> None:
-        """Remove the refused frame at the head; the kernel stands there, so the others move up."""
-        rows = (self._head + np.arange(self.unsent)) & (self.slots - 1)
-        self._status[rows[0]] = abi.STATUS_SEND_REQUEST
-        self.frames[rows[:-1]] = self.frames[rows[1:]]
-        self._status[rows[-1]] = abi.STATUS_AVAILABLE
-        self.tail = int(rows[-1])
-        self.refused += 1
 
     def withdraw(self) -> int:
         """Take back all that is committed and not taken; how many frames that were."""
