@@ -63,15 +63,18 @@ def run(
     loaded = load_scenario(scenario)
     limits.require_rights()
     place = Path(output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
-    with _directory(place), console.Gauge() as gauge:
-
-        def progress(step: Step) -> None:
-            gauge.show(step.title, done=step.done, total=step.total, remaining_s=step.remaining_s)
-
+    with _directory(place):
         try:
-            result = run_scenario(
-                loaded, quick=quick, output_dir=place, progress=progress, seed=seed
-            )
+            with console.Gauge() as gauge:
+
+                def progress(step: Step) -> None:
+                    gauge.show(
+                        step.title, done=step.done, total=step.total, remaining_s=step.remaining_s
+                    )
+
+                result = run_scenario(
+                    loaded, quick=quick, output_dir=place, progress=progress, seed=seed
+                )
         except KeyboardInterrupt:
             if (place / FILE_NAME).exists():
                 console.note(f"what was measured until now is in {place / FILE_NAME}")
