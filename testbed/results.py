@@ -37,11 +37,14 @@ class Point(_Model):
     """What is measured: one node and the way through it, or a path from node to node."""
 
     name: str
-    node: str
-    node_kind: Literal["obu", "rsu"]
+    nodes: list[str]
+    """The nodes under test: those that get a variant's settings, and whose cost is counted."""
+    node_kind: Literal["obu", "rsu", "path"]
     path: str
+    ends: list[str] | None = None
+    """Of a path, the nodes at whose TAPs generator and sink stand."""
     tester_at: str | None = None
-    """The neighbour whose place the tester took."""
+    """Of one node, the neighbour whose place the tester took."""
 
 
 class Variant(_Model):

@@ -21,6 +21,7 @@ from testbed.measure import environment
 from testbed.measure.cpu import allowed_cpus
 from testbed.result_store import save_result, write_atomically
 from testbed.results import Result
+from testbed.rigs import Pins
 from testbed.scenario import Point, Scenario, Variant, shortfalls
 from testbed.traffic.legs import TesterCpus
 from testbed.trial import Bench
@@ -47,36 +48,21 @@ class Step:
 Progress = Callable[[Step], object]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pins:
-    """Which CPUs generator, sink and node run on."""
+def choose_pins(cpus: Sequence[int]) -> tuple[Pins, str | None]:
+    """Pins for these CPUs, and what is wrong with them.
 
-    tester: TesterCpus
-    node: tuple[int, ...]
-    note: str | None = None
-
-    @property
-    def tester_cpus(self) -> tuple[int, ...]:
-        """All CPUs of the tester."""
-        return tuple(sorted({*(self.tester.generator or ()), *(self.tester.sink or ())}))
-
-
-def choose_pins(cpus: Sequence[int]) -> Pins:
-    """Pins for these CPUs: the node alone on its own, generator and sink apart if that is room."""
+    Nodes are alone on theirs; generator and sink have one each where there are three.
+    """
     if not cpus:
         raise ValueError("there is no CPU to run on")
-    if len(cpus) == 1:
-        return Pins(
-            tester=TesterCpus.one(cpus[0]),
-            node=(cpus[0],),
-            note="only one CPU: the tester and the node under test share it",
-        )
-    if len(cpus) == 2:
-        return Pins(tester=TesterCpus.one(cpus[0]), node=(cpus[1],))
-    return Pins(
-        tester=TesterCpus(generator=(cpus[0],), sink=(cpus[1],)),
-        node=(cpus[2],),
-    )
+    first, *others = cpus
+    if not others:
+        note = "only one CPU: the tester and what is under test share it"
+        return Pins(tester=TesterCpus.one(first), node=(first,)), note
+    if len(others) == 1:
+        return Pins(tester=TesterCpus.one(first), node=(others[0],)), None
+    tester = TesterCpus(generator=(first,), sink=(others[0],))
+    return Pins(tester=tester, node=(others[1],)), None
 
 
 def run_scenario(
@@ -129,20 +115,21 @@ class _Run:
         self._progress = progress
         self._seed = DEFAULT_SEED if seed is None else seed
         self._plan = plan_trials(scenario, quick=quick)
-        self._pins = choose_pins(allowed_cpus())
+        self._pins, note = choose_pins(allowed_cpus())
+        self._tester_cpus = tuple(
+            sorted({*(self._pins.tester.generator or ()), *(self._pins.tester.sink or ())})
+        )
         self._machine = environment.machine()
         self._devices: dict[tuple[str, str], results.Device] = {}
-        self._notes: dict[str, None] = {}
+        self._notes: dict[str, None] = {} if note is None else {note: None}
         self._began = time.monotonic()
         self._started = _now()
         self._overhead_s = _FIRST_GUESS_S
         self.trials: list[results.Trial] = []
-        if self._pins.note is not None:
-            self._notes[self._pins.note] = None
 
     def go(self) -> None:
         """Every trial of the plan, point by point."""
-        with _pinned(self._pins.tester_cpus):
+        with _pinned(self._tester_cpus):
             for name in self._extent.points:
                 planned = [trial for trial in self._plan if trial.point == name]
                 if planned:
@@ -171,9 +158,7 @@ class _Run:
             self._scenario,
             point,
             testbed=_testbed_name(self._scenario.name),
-            tester_cpus=self._pins.tester,
-            node_cpus=self._pins.node,
-            progress=lambda what: self._tell(f"{point.name}: {what}"),
+            pins=self._pins,
         ) as bench:
             for trial in planned:
                 self._tell(f"{point.name}, {trial.load} load, {trial.variant} ({trial.pass_})")
@@ -185,7 +170,7 @@ class _Run:
                 if trial.fresh:
                     cost = time.monotonic() - begun - trial.duration_s
                     self._overhead_s += 0.2 * (cost - self._overhead_s)
-                if len(planned) and trial is planned[0]:
+                if trial is planned[0]:
                     self._see_devices(bench)
             self._notes.update(bench.notes)
 
@@ -203,7 +188,7 @@ class _Run:
         return results.Environment(
             **about,
             devices=list(self._devices.values()),
-            tester_cpus=list(self._pins.tester_cpus),
+            tester_cpus=list(self._tester_cpus),
             node_cpus=list(self._pins.node),
         )
 
@@ -243,9 +228,12 @@ def _described(scenario: Scenario, *, quick: bool) -> results.Scenario:
         points=[
             results.Point(
                 name=point.name,
-                node=point.node,
-                node_kind=scenario.topology.node(point.node).kind,
+                nodes=list(point.nodes),
+                node_kind=(
+                    scenario.topology.node(point.nodes[0]).kind if point.ends is None else "path"
+                ),
                 path=point.path,
+                ends=None if point.ends is None else list(point.ends),
                 tester_at=point.tester_at,
             )
             for point in points
@@ -262,7 +250,7 @@ def _described(scenario: Scenario, *, quick: bool) -> results.Scenario:
 
 
 def _variant(scenario: Scenario, variant: Variant, point: Point) -> results.Variant:
-    settings = variant.settings(scenario.topology.node(point.node))
+    settings = variant.settings(scenario.topology.node(point.nodes[0]))
     return results.Variant(
         name=variant.name,
         baseline=variant.baseline,

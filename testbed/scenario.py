@@ -14,11 +14,12 @@ from typing import Any, Final, Literal
 from testbed.model import Node, NodeSettings, Topology
 
 Kind = Literal["node", "path"]
-Path = Literal["relay", "relay-down", "tap-to-wire", "wire-to-tap", "hairpin", "group"]
+Direction = Literal["forth", "back", "both"]
 PassName = Literal["timing", "counting"]
 
-KINDS: Final[tuple[Kind, ...]] = ("node",)
-PATHS: Final[Mapping[str, tuple[Path, ...]]] = MappingProxyType(
+KINDS: Final[tuple[Kind, ...]] = ("node", "path")
+DIRECTIONS: Final[tuple[Direction, ...]] = ("forth", "back", "both")
+PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "obu": ("relay", "relay-down", "tap-to-wire", "wire-to-tap"),
         "rsu": ("tap-to-wire", "wire-to-tap", "hairpin", "group"),
@@ -44,17 +45,21 @@ class Load:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """One node under test and the way through it.
+    """What is measured: one node and the way through it, or the path between two nodes.
 
-    `tester_at` is the neighbour whose place the tester takes. `loads` are the load levels that
-    this point is measured at.
+    `nodes` are under test: they get the variants' settings, and their cost is counted. Of one
+    node, `path` is one of `PATHS` and `tester_at` the neighbour whose place the tester takes. Of
+    a path, `ends` are the nodes at whose TAPs the traffic enters and leaves, and `path` is the
+    direction. `loads` are the load levels that it is measured at.
     """
 
     name: str
-    node: str
-    path: Path
-    tester_at: str
+    nodes: tuple[str, ...]
+    path: str
     loads: tuple[str, ...]
+    tester_at: str | None = None
+    ends: tuple[str, str] | None = None
+    direction: Direction = "forth"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema
 
 from testbed import targets, units
 from testbed.fields import Blank, Choice, JsonSchema, Quantity, Text, Whole, refuse
-from testbed.scenario import KINDS, PASSES, PATHS
+from testbed.scenario import DIRECTIONS, KINDS, PASSES, PATHS
 from testbed.settings_file import Settings
 from testbed.topology_file import LONGEST_NAME, NODE_NAME
 from testbed.validation import Strict
@@ -71,24 +71,55 @@ _RATE = Rate(
 
 
 class PointBody(Strict):
-    """What is measured: one node, and the way through it."""
+    """What is measured: one node and the way through it (`node`, `path`), or from node to node."""
 
-    node: Annotated[str, _NAME, Field(description="The node under test.", examples=["obu1"])]
+    node: Annotated[
+        str | None, _NAME, Field(description="The node under test.", examples=["obu1"])
+    ] = None
     path: Annotated[
-        str,
+        str | None,
         Choice(words=_PATHS),
         Field(
             description="The way of the packets. Through an OBU: relay (upstream, wire to wire), "
             "relay-down, tap-to-wire, wire-to-tap. Through an RSU: tap-to-wire, wire-to-tap, "
             "hairpin (from one OBU to another), group (from the TAP to every OBU)."
         ),
-    ]
+    ] = None
     tester: Annotated[
         str | None,
         _NAME,
         Field(
             description="The neighbour whose place the tester takes. The first, if left out.",
             examples=["rsu1"],
+        ),
+    ] = None
+    start: Annotated[
+        str | None,
+        _NAME,
+        Field(
+            alias="from",
+            description="Of a path: the node at whose TAP traffic goes in.",
+            examples=["obu3"],
+        ),
+    ] = None
+    to: Annotated[
+        str | None,
+        _NAME,
+        Field(description="Of a path: the node at whose TAP it comes out.", examples=["rsu1"]),
+    ] = None
+    direction: Annotated[
+        str | None,
+        Choice(words=DIRECTIONS),
+        Field(
+            description="Of a path: forth (as it says), back, or both at once.",
+            json_schema_extra={"default": "forth"},
+        ),
+    ] = None
+    nodes: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(
+            description="Of a path: the nodes that get the variants' settings and whose cost is "
+            "counted. All, if left out."
         ),
     ] = None
     loads: Annotated[
@@ -248,7 +279,10 @@ class ScenarioFile(Extent):
     kind: Annotated[
         str,
         Choice(words=KINDS),
-        Field(description="node: one node between generator and sink (RFC 2544's DUT)."),
+        Field(
+            description="node: one node between generator and sink (RFC 2544's device under "
+            "test); path: from TAP to TAP, nodes all the way (its system under test)."
+        ),
     ] = "node"
     measure: Annotated[
         dict[Annotated[str, _NAME], PointBody],

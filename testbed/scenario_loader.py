@@ -121,39 +121,80 @@ class _Resolver:
 
     def _point(self, name: str, body: PointBody) -> values.Point:
         place: Place = ("measure", name)
+        of_path, of_node = ("start", "to", "direction", "nodes"), ("node", "path", "tester")
+        wrong, needed = (
+            (of_node, ("start", "to")) if self._file.kind == "path" else (of_path, of_node[:2])
+        )
+        for key in wrong:
+            if getattr(body, key) is not None:
+                shown = "from" if key == "start" else key
+                self._problems.add(
+                    (*place, shown),
+                    f"has no meaning in a scenario of kind {self._file.kind}",
+                    expected=" and ".join("from" if k == "start" else k for k in needed),
+                )
+        missing = [key for key in needed if getattr(body, key) is None]
+        for key in missing:
+            shown = "from" if key == "start" else key
+            self._problems.add(place, f"the key {shown!r} is missing", expected=repr(shown))
+        loads = self._known_loads(body.loads, (*place, "loads"))
+        if missing:
+            return values.Point(name=name, nodes=(), path="", loads=loads)
+        if self._file.kind == "path":
+            return self._path_point(name, body, place, loads)
+        return self._node_point(name, body, place, loads)
+
+    def _node_point(
+        self, name: str, body: PointBody, place: Place, loads: tuple[str, ...]
+    ) -> values.Point:
+        node, path, tester = body.node or "", body.path or "", body.tester
         neighbours = self._topology.neighbours()
-        tester = body.tester
-        if body.node not in neighbours:
-            self._unknown((*place, "node"), body.node, list(neighbours), "node in the topology")
+        if node not in neighbours:
+            self._unknown((*place, "node"), node, list(neighbours), "node in the topology")
         else:
-            kind = self._topology.node(body.node).kind
-            if body.path not in values.PATHS[kind]:
+            kind = self._topology.node(node).kind
+            if path not in values.PATHS[kind]:
                 self._problems.add(
                     (*place, "path"),
-                    f"{body.node} is an {kind.upper()}, and has no such way through it",
-                    value=body.path,
+                    f"{node} is an {kind.upper()}, and has no such way through it",
+                    value=path,
                     expected=" or ".join(values.PATHS[kind]),
                 )
-            heard = [
-                node.name for node in self._topology.nodes if node.name in neighbours[body.node]
-            ]
+            heard = [n.name for n in self._topology.nodes if n.name in neighbours[node]]
             if tester is not None and tester not in heard:
-                self._unknown((*place, "tester"), tester, heard, f"neighbour of {body.node}")
+                self._unknown((*place, "tester"), tester, heard, f"neighbour of {node}")
             elif not heard:
                 self._problems.add(
-                    place,
-                    "the tester has no place to stand",
-                    expected=f"a neighbour of {body.node}",
+                    place, "the tester has no place to stand", expected=f"a neighbour of {node}"
                 )
             else:
                 tester = tester or heard[0]
-        loads = self._known_loads(body.loads, (*place, "loads"))
+        return values.Point(name=name, nodes=(node,), path=path, loads=loads, tester_at=tester)
+
+    def _path_point(
+        self, name: str, body: PointBody, place: Place, loads: tuple[str, ...]
+    ) -> values.Point:
+        start, to = body.start or "", body.to or ""
+        names = [node.name for node in self._topology.nodes]
+        for key, end in (("from", start), ("to", to)):
+            if end not in names:
+                self._unknown((*place, key), end, names, "node in the topology")
+        if start == to:
+            self._problems.add((*place, "to"), "the path ends where it begins", value=to)
+        direction = cast(values.Direction, body.direction or "forth")
         return values.Point(
             name=name,
-            node=body.node,
-            path=cast(values.Path, body.path),
-            tester_at=tester or "",
+            nodes=known_names(
+                body.nodes,
+                names,
+                "node in the topology",
+                problems=self._problems,
+                place=(*place, "nodes"),
+            ),
+            path=direction,
             loads=loads,
+            ends=(start, to),
+            direction=direction,
         )
 
     def _known_loads(self, wanted: Sequence[str] | None, place: Place) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""One node between generator and sink: restarted per variant, and one trial after another.
+"""Trials on a bench: nodes restarted per variant, watched, offered traffic, and accounted for.
 
 A bench holds one measured point of a scenario. Must not know which trials there are, nor what is
 made of them.
@@ -7,23 +7,18 @@ made of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Final, Self
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Final, Self
 
-from testbed import agent_control, lifecycle, results
-from testbed.errors import TestbedError
+from testbed import agent_control, results
 from testbed.launch_client import NodeStatus
 from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
-from testbed.model import RADIO_INTERFACE, TAP_INTERFACE
-from testbed.nodewatch import NodeGone, NodeWatch
+from testbed.nodewatch import NodeGone, NodeWatch, together
+from testbed.rigs import NodeNotReady, Pins, make_rig
 from testbed.running import Running
 from testbed.scenario import Point, Scenario
 from testbed.traffic.errors import NotForwarding
-from testbed.traffic.legs import TesterCpus
-from testbed.traffic.paths import Path, Traffic
-from testbed.traffic.peer import NodeUnderTest, Tester
-from testbed.traffic.place import Place, Surface
 from testbed.traffic.trial import Load, TrialTraffic
 from testbed.trialplan import PlannedTrial
 
@@ -38,56 +33,17 @@ _LINK_CAUSES: Final = frozenset(
 )
 
 
-class NodeNotReady(TestbedError):
-    """The node under test did not start, or died at once."""
-
-
 class Bench:
-    """A testbed that is up with one node to be tested and the tester beside it. Context manager."""
+    """A testbed that is up, with something to be tested and the tester. Context manager."""
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        point: Point,
-        *,
-        testbed: str,
-        tester_cpus: TesterCpus,
-        node_cpus: tuple[int, ...],
-        progress: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """Bring the topology up under the name `testbed`, without any agent."""
+    def __init__(self, scenario: Scenario, point: Point, *, testbed: str, pins: Pins) -> None:
+        """Bring the scenario's topology up under the name `testbed`."""
         self._scenario = scenario
         self._point = point
-        self._node = scenario.topology.node(point.node)
-        self._node_cpus = node_cpus
-        self._testbed = testbed
-        self._tester: Tester | None = None
-        self._running: Running | None = None
-        self._prepared: tuple[int, str] | None = None
+        self._pins = pins
+        self._joined: int | None = None
         self.notes: dict[str, None] = {}
-        try:
-            progress("bringing the topology up")
-            topology = replace(scenario.topology, name=testbed)
-            self._running = lifecycle.up(topology, agents=())
-            progress("starting the tester")
-            self._tester = Tester(
-                NodeUnderTest(
-                    kind=self._node.kind,
-                    mac=self._node.mac,
-                    netns=self._running.netns(point.node),
-                    radio=RADIO_INTERFACE,
-                    tap=TAP_INTERFACE,
-                ),
-                wire=Place(
-                    netns=self._running.netns(point.tester_at),
-                    ifname=RADIO_INTERFACE,
-                    surface=Surface.WIRE,
-                ),
-                cpus=tester_cpus,
-            )
-        except BaseException:
-            self.close()
-            raise
+        self._rig = make_rig(scenario.topology, point, testbed=testbed, pins=pins)
 
     def __enter__(self) -> Self:
         return self
@@ -97,46 +53,38 @@ class Bench:
 
     def close(self) -> None:
         """End the tester and take the testbed down; twice is fine."""
-        try:
-            if self._tester is not None:
-                self._tester.close()
-                self._tester = None
-        finally:
-            if self._running is not None:
-                self._running.close()
-                self._running = None
-                lifecycle.down(self._testbed)
+        self._rig.close()
 
     @property
     def running(self) -> Running:
         """The testbed."""
-        assert self._running is not None
-        return self._running
+        return self._rig.running
 
     def run(self, planned: PlannedTrial, *, warm_up_s: float, started_s: float) -> results.Trial:
-        """Run one trial. What goes wrong with the node is in the trial's marks, never raised."""
+        """Run one trial. What goes wrong with a node is in the trial's marks, never raised."""
         marks: list[results.Marked] = []
         traffic: TrialTraffic | None = None
-        watch: NodeWatch | None = None
+        watches: list[NodeWatch] = []
         try:
-            status = self._start(planned) if planned.fresh else self._status()
-            self._prepare(planned, fresh=planned.fresh)
-            counting = planned.pass_ == "counting"
-            watch = NodeWatch(status.pid, self._ask, count_calls=counting, clock=time.monotonic_ns)
-            with watch:
-                traffic = self._offer(planned, watch, warm_up_s=0.0 if counting else warm_up_s)
-                watch.finish()
+            nodes = self._start(planned) if planned.fresh else self._alive()
+            self._join(planned)
+            watches = [self._watch(status, planned) for status in nodes]
+            with ExitStack() as stack:
+                for watch in watches:
+                    stack.enter_context(watch)
+                traffic = self._offer(planned, watches, warm_up_s=warm_up_s)
+                for watch in watches:
+                    watch.finish()
         except (NodeNotReady, NodeGone, NotForwarding) as error:
-            marks.append(self._death() or results.Marked(mark="failed", why=str(error)))
+            marks += self._deaths() or [results.Marked(mark="failed", why=str(error))]
         else:
-            if (death := self._death()) is not None:
-                marks.append(death)
-        node = ledger = None
-        if watch is not None:
+            marks += self._deaths()
+        for watch in watches:
             self.notes.update(dict.fromkeys(watch.lacking))
-            node = None if marks else watch.counts()
+        node = None if marks or not watches else together([watch.counts() for watch in watches])
+        ledger = None
         if traffic is not None:
-            ledger = _ledger(traffic, None if watch is None else watch.drops())
+            ledger = _ledger(traffic, {watch.name: watch.drops() for watch in watches})
             marks += _marks(traffic, ledger)
         return results.Trial(
             id=planned.id,
@@ -150,83 +98,96 @@ class Bench:
             traffic=None if traffic is None else self._traffic(traffic, planned),
             ledger=ledger,
             node=node,
-            machine=[] if watch is None else watch.machine(),
+            machine=watches[0].machine() if watches else [],
             marks=marks,
         )
 
-    def _start(self, planned: PlannedTrial) -> NodeStatus:
+    def _start(self, planned: PlannedTrial) -> list[NodeStatus]:
+        """Every node under test started anew, with the variant's settings."""
         variant = next(v for v in self._scenario.variants if v.name == planned.variant)
-        self._prepared = None
-        status = self.running.restart(
-            self._node.name,
-            variant.settings(self._node),
-            cpus=self._node_cpus,
-            wait_s=_READY_S,
+        self._joined = None
+        for name in self._point.nodes:
+            status = self.running.restart(
+                name,
+                variant.settings(self._scenario.topology.node(name)),
+                cpus=self._pins.node,
+                wait_s=_READY_S,
+            )
+            if status.state != "ready":
+                raise NodeNotReady(self._say(name, f"{name} is {status.state}"))
+        return self._alive()
+
+    def _alive(self) -> list[NodeStatus]:
+        status = self.running.status()
+        for name in self._point.nodes:
+            if not status[name].alive:
+                raise NodeNotReady(self._say(name, f"{name} has exited"))
+        return [status[name] for name in self._point.nodes]
+
+    def _join(self, planned: PlannedTrial) -> None:
+        if self._joined != planned.frame_bytes:
+            self._rig.join(frame_bytes=planned.frame_bytes, flows=self._scenario.flows)
+            self._joined = planned.frame_bytes
+
+    def _watch(self, status: NodeStatus, planned: PlannedTrial) -> NodeWatch:
+        name, run = status.name, self.running.run
+
+        def ask() -> Mapping[str, Any] | None:
+            return agent_control.ask(run, [name], {"cmd": "stats"})[name]
+
+        return NodeWatch(
+            name,
+            status.pid,
+            ask,
+            count_calls=planned.pass_ == "counting",
+            clock=time.monotonic_ns,
         )
-        if status.state != "ready":
-            raise NodeNotReady(self._say(f"the node is {status.state}"))
-        return status
 
-    def _status(self) -> NodeStatus:
-        status = self.running.status()[self._node.name]
-        if not status.alive:
-            raise NodeNotReady(self._say("the node has exited"))
-        return status
-
-    def _prepare(self, planned: PlannedTrial, *, fresh: bool) -> None:
-        assert self._tester is not None
-        wanted = (planned.frame_bytes, self._point.path)
-        if not fresh and self._prepared == wanted:
-            return
-        self._tester.prepare(
-            Traffic(
-                path=Path(self._point.path),
-                sizes=(planned.frame_bytes,),
-                flows=self._scenario.flows,
-            ),
-            nudge=self._nudge,
-        )
-        self._prepared = wanted
-
-    def _offer(self, planned: PlannedTrial, watch: NodeWatch, *, warm_up_s: float) -> TrialTraffic:
-        """Counting is over the whole stretch, idle to idle, so that kernel and node agree."""
-        assert self._tester is not None
+    def _offer(
+        self, planned: PlannedTrial, watches: list[NodeWatch], *, warm_up_s: float
+    ) -> TrialTraffic:
         load = Load(rate_pps=self._scenario.load(planned.load).rate_pps)
+
+        def start() -> None:
+            for watch in watches:
+                watch.start()
+
+        def end() -> None:
+            for watch in watches:
+                watch.end()
+
         if planned.pass_ == "counting":
-            watch.start()
-            traffic = self._tester.run(load, duration_s=planned.duration_s)
-            watch.end()
+            # Over the whole stretch, idle to idle, so that kernel and node count the same calls.
+            start()
+            traffic = self._rig.offer(load, duration_s=planned.duration_s)
+            end()
             return traffic
-        return self._tester.run(
+        return self._rig.offer(
             load,
             duration_s=planned.duration_s,
             warm_up_s=warm_up_s,
-            at_start=watch.start,
-            at_end=watch.end,
+            at_start=start,
+            at_end=end,
         )
 
-    def _ask(self) -> dict[str, object] | None:
-        name = self._node.name
-        return agent_control.ask(self.running.run, [name], {"cmd": "stats"})[name]
+    def _deaths(self) -> list[results.Marked]:
+        """Which nodes under test died, and how."""
+        status = self.running.status()
+        marks = []
+        for name in self._point.nodes:
+            node = status.get(name)
+            if node is None or node.alive or node.asked:
+                continue
+            how = (
+                f"was killed by signal {-node.exit_status}"
+                if node.exit_status is not None and node.exit_status < 0
+                else f"ended with status {node.exit_status}"
+            )
+            marks.append(results.Marked(mark="node-died", why=self._say(name, f"{name} {how}")))
+        return marks
 
-    def _nudge(self) -> None:
-        """An RSU under test is asked for a heartbeat, so that the tester's OBUs can answer it."""
-        agent_control.ask(self.running.run, [self._node.name], {"cmd": "hello"})
-
-    def _death(self) -> results.Marked | None:
-        """That the node died, if it did."""
-        status = self.running.status().get(self._node.name)
-        if status is None or status.alive or status.asked:
-            return None
-        how = (
-            f"was killed by signal {-status.exit_status}"
-            if status.exit_status is not None and status.exit_status < 0
-            else f"ended with status {status.exit_status}"
-        )
-        return results.Marked(mark="node-died", why=self._say(f"the node {how}"))
-
-    def _say(self, what: str) -> str:
-        line = self.running.run.last_log_line(self._node.name)
+    def _say(self, name: str, what: str) -> str:
+        line = self.running.run.last_log_line(name)
         return what + (f"; its log ends with: {line}" if line else "")
 
     def _traffic(self, made: TrialTraffic, planned: PlannedTrial) -> results.Traffic:
@@ -276,16 +237,20 @@ def _latency(made: TrialTraffic) -> results.Latency | None:
     )
 
 
-def _ledger(traffic: TrialTraffic, drops: dict[str, int] | None) -> results.Ledger:
+def _ledger(traffic: TrialTraffic, drops: Mapping[str, Mapping[str, int] | None]) -> results.Ledger:
     ledger: Ledger = traffic.ledger
-    if drops is not None:
-        ledger = ledger.with_node("node", drops, seen_by_link=_LINK_CAUSES)
+    told = bool(drops)
+    for name, by_cause in drops.items():
+        if by_cause is None:
+            told = False
+        else:
+            ledger = ledger.with_node(name, by_cause, seen_by_link=_LINK_CAUSES)
     return results.Ledger(
         offered=ledger.offered,
         delivered=ledger.delivered,
         lines=_lines(ledger.lines),
         aside=_lines(ledger.aside),
-        node_told=ledger.node_told,
+        node_told=told,
         unexplained=ledger.unexplained,
     )
 

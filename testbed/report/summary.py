@@ -44,8 +44,11 @@ def summary(result: Result) -> Section:
 
 
 def point_text(point: Point) -> str:
-    """A measured point in words: obu1, wire → wire."""
-    return f"{point.node}, {PATHS.get(point.path, point.path)}"
+    """A measured point in words: obu1, wire → wire; or obu3 → rsu1 of a path."""
+    if point.ends is not None:
+        arrow = {"forth": "→", "back": "←", "both": "↔"}.get(point.path, point.path)
+        return f"{point.ends[0]} {arrow} {point.ends[1]}"
+    return f"{point.nodes[0]}, {PATHS.get(point.path, point.path)}"
 
 
 def _about(result: Result) -> Line:
@@ -53,8 +56,12 @@ def _about(result: Result) -> Line:
     candidates = [v.name for v in scenario.variants if not v.baseline and "timing" in v.passes]
     points: dict[str, list[str]] = {}
     for point in scenario.points:
-        points.setdefault(point.node, []).append(PATHS.get(point.path, point.path))
-    under_test = "; ".join(f"{node} ({', '.join(paths)})" for node, paths in points.items())
+        node, _, way = point_text(point).partition(", ")
+        points.setdefault(node, []).append(way)
+    under_test = "; ".join(
+        f"{node} ({', '.join(ways)})" if any(ways) else f"the path {node}"
+        for node, ways in points.items()
+    )
     return line(
         Cell(f"{' and '.join(candidates) or NOTHING} against {result.baseline.name}", Tone.STRONG),
         f" — under test: {under_test}. {scenario.pairs} pair"

@@ -155,7 +155,7 @@ def result(trials: list[Trial], **changes: Any) -> Result:
         "warm_up_s": 0.1,
         "loads": [Load(name=n, rate_pps=r, duration_s=2.0) for n, r in RATES.items()],
         "points": [
-            Point(name="obu-relay", node="obu1", node_kind="obu", path="relay", tester_at="rsu1")
+            Point(name="obu-relay", nodes=["obu1"], node_kind="obu", path="relay", tester_at="rsu1")
         ],
         "frame_bytes": [256],
         "flows": 1,

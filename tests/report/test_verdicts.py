@@ -160,13 +160,13 @@ def test_a_load_that_was_not_offered_is_not_measured() -> None:
 def test_a_node_kind_that_was_not_under_test_is_not_measured() -> None:
     found = finding(result(pairs()), "rsu-cpu")
     assert found.verdict is Verdict.NOT_MEASURED
-    assert found.reason == "no RSU was under test in this run"
+    assert found.reason == "no RSU was under test by itself in this run"
 
 
 def test_an_rsu_row_is_decided_at_the_first_point_of_an_rsu() -> None:
     points = [
-        Point(name="obu-relay", node="obu1", node_kind="obu", path="relay"),
-        Point(name="rsu-down", node="rsu1", node_kind="rsu", path="wire-to-tap"),
+        Point(name="obu-relay", nodes=["obu1"], node_kind="obu", path="relay"),
+        Point(name="rsu-down", nodes=["rsu1"], node_kind="rsu", path="wire-to-tap"),
     ]
     trials = pairs(load="high", candidate={"point": "rsu-down"}, baseline={"point": "rsu-down"})
     found = finding(result(trials, points=points), "rsu-cpu")

@@ -272,7 +272,7 @@ def test_a_mistake_is_told_with_line_value_and_what_was_expected(
             ),
         ),
         ("trial: {}", "10: trial: is empty (expected a time, or a time for each load)"),
-        ("kind: path", "10: kind: unknown value (got 'path'; expected 'node')"),
+        ("kind: pats", "10: kind: unknown value, did you mean 'path'? (got 'pats'; expected "),
         (
             "targets: [memori]",
             "10: targets[0]: unknown value, did you mean 'memory'? (got 'memori'; expected ",

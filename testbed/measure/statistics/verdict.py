@@ -162,7 +162,7 @@ def _findings(result: Result, target: Target) -> Iterator[Finding]:
     point = _point(result, target)
     if point is None:
         assert target.node is not None
-        yield unmeasured(f"no {target.node.upper()} was under test in this run")
+        yield unmeasured(f"no {target.node.upper()} was under test by itself in this run")
         return
     candidates = _candidates(result, target)
     if not candidates:
