@@ -255,11 +255,17 @@ class XskSocket:
         return dict(zip(abi.STATISTICS_FIELDS, values, strict=False))
 
     def fileno(self) -> int:
-        """Polls readable when frames have arrived. Polling also sends what is queued."""
+        """Polls readable when frames have arrived. Polling also sends what is queued.
+
+        Each poll without anything to send counts as a `tx_ring_empty_descs`.
+        """
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Give the memory and the queue back; twice is fine."""
+        """Give the memory and the queue back; twice is fine.
+
+        The kernel frees the queue a moment later: until then another socket on it gets EBUSY.
+        """
         self._socket.close()
         for mapping in self._maps:
             mapping.release()
