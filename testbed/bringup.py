@@ -137,6 +137,9 @@ class BringUp:
     def _find_launcher(self, state: State) -> tuple[Launcher | None, Spawned | None]:
         """The launcher that is there, or one on its way."""
         try:
+            # One that hangs is as good as dead.
+            with Launcher.connect(self._run, answer_s=5.0) as launcher:
+                launcher.status()
             return Launcher.connect(self._run), None
         except LauncherGone:
             removal.end_marked(self._run.path)  # of a dead launcher nothing can be watched

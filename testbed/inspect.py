@@ -162,7 +162,7 @@ def inspect(name: str, *, stats: bool = True) -> TestbedView:
 
 def _ask_launcher(run: RunDir) -> Snapshot | None:
     try:
-        with Launcher.connect(run) as launcher:
+        with Launcher.connect(run, answer_s=2.0) as launcher:
             return launcher.snapshot()
     except LauncherGone:
         return None

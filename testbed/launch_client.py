@@ -47,16 +47,19 @@ class Snapshot:
 class Launcher:
     """A connection to the launcher of one testbed."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, answer_s: float = _ANSWER_S) -> None:
         """Take over a connected socket; see `connect`."""
         self._sock = sock
+        self._answer_s = answer_s
         self._received = bytearray()
 
     @classmethod
-    def connect(cls, run: RunDir) -> Launcher:
+    def connect(cls, run: RunDir, *, answer_s: float = _ANSWER_S) -> Launcher:
         """Connect to the launcher that listens in this run directory.
 
-        :raises LauncherGone: none does.
+        One that does not answer for `answer_s` seconds counts as gone.
+
+        :raises LauncherGone: none listens.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -68,7 +71,7 @@ class Launcher:
                 f"testbed {run.name}: no launcher answers ({error.strerror})"
                 + (f"; its log ends with: {said}" if said else "")
             ) from error
-        return cls(sock)
+        return cls(sock, answer_s=answer_s)
 
     def close(self) -> None:
         """Disconnect; the launcher and its nodes stay."""
@@ -151,7 +154,7 @@ class Launcher:
     def shutdown(self, timeout_s: float = 2.0) -> None:
         """Let all nodes leave as `stop` does, and then the launcher itself; waits for both."""
         self._ask({"cmd": "shutdown", "timeout_s": timeout_s}, timeout_s)
-        self._sock.settimeout(_ANSWER_S)
+        self._sock.settimeout(self._answer_s)
         try:
             while self._sock.recv(1 << 12):
                 pass  # it closes the connection with its end
@@ -159,7 +162,7 @@ class Launcher:
             pass
 
     def _ask(self, request: Mapping[str, Any], extra_s: float = 0.0) -> dict[str, Any]:
-        self._sock.settimeout(_ANSWER_S + extra_s)
+        self._sock.settimeout(self._answer_s + extra_s)
         try:
             self._sock.sendall(launch_messages.encode(request))
             while b"\n" not in self._received:

@@ -59,7 +59,7 @@ def remove(run: RunDir, *, grace_s: float = 2.0) -> Removed:
     """
     state = journal.read(run.journal)
     ended = 0
-    with suppress(LauncherGone, LauncherError), Launcher.connect(run) as launcher:
+    with suppress(LauncherGone, LauncherError), Launcher.connect(run, answer_s=3.0) as launcher:
         ended = sum(node.alive for node in launcher.status().values()) + 1
         launcher.shutdown(grace_s)
     ended += end_marked(run.path)

@@ -27,7 +27,7 @@ def make_node(
         name=name,
         kind=kind,
         settings=NodeSettings(hello_periodicity_ms=1000),
-        ipv4=IPv4Interface(f"10.77.{number >> 8}.{(number & 255) + 1}/16"),
+        ipv4=IPv4Interface((int(IPv4Network("10.77.0.0/16")[number + 1]), 16)),
         ipv6=IPv6Interface(f"fd77::{number + 1:x}/64"),
         mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
         tap_mac=f"02:01:00:00:{number >> 8:02x}:{number & 255:02x}",
