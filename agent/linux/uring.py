@@ -1,7 +1,7 @@
 """io_uring without a library: what to import, and whether it can be used here.
 
-`Ring` (uring_ring) maps the kernel's rings; `Stream` and `Burst` (uring_frames) receive and send
-frames through one. Must not know batches, engines or protocols.
+`Ring` (uring_ring) maps the kernel's rings; `Stream`, `Burst` and `Watch` (uring_frames)
+receive, send and wait for frames through one. Must not know batches, engines or protocols.
 
 Sources: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.linux import uring_abi as abi
 from agent.linux.uring_abi import Feature, Op, Register, Setup
-from agent.linux.uring_frames import Burst, Stream
+from agent.linux.uring_frames import Burst, Stream, Watch
 from agent.linux.uring_ring import Completions, Ring, Submissions
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Setup",
     "Stream",
     "Submissions",
+    "Watch",
     "probe",
     "supported_operations",
 ]

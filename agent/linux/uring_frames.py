@@ -1,9 +1,9 @@
 """Frames through an io_uring: a stream of received ones, bursts of sent ones.
 
 `Stream` reads one descriptor (TAP or AF_PACKET socket) by a single multishot request into the
-rows of an array, in order. `Burst` sends a batch from anywhere in memory. Both share a `Ring`, so
-one `enter` can send a batch, re-arm what ended and wait for the next frames: one system call for
-all of it.
+rows of an array, in order. `Burst` sends a batch from anywhere in memory. `Watch` waits for a
+descriptor that is read otherwise (a mapped ring, AF_XDP). All share a `Ring`, so one `enter` can
+send a batch, re-arm what ended and wait for whatever comes first: one system call for all of it.
 
 Why multishot. Reads that are posted ahead, several at a time, all wake for one frame; one gets it,
 the others are armed again, and after 128 such disappointments a request fails with EAGAIN. Reads
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from typing import Final
 
 import numpy as np
@@ -188,6 +189,45 @@ class Stream:
         if self._ring.fd >= 0:
             self._ring.register(Register.UNREGISTER_PBUF_RING, request.ctypes.data, 1)
         self._map.release()
+
+
+class Watch:
+    """Completions whenever a descriptor becomes readable (a multishot poll, edge by edge).
+
+    For what is received without the ring but waited for with it: after its completion, take all
+    that is there, for only what comes later completes again. `slot`, `file_index` and
+    `user_data` as in `Stream`.
+    """
+
+    def __init__(self, ring: Ring, *, slot: int, file_index: int, user_data: int) -> None:
+        self._ring = ring
+        self._slot = np.array([slot], np.uint32)
+        self.user_data = user_data
+        self.armed = False
+        sqe = np.zeros((), abi.SQE)
+        sqe["opcode"] = Op.POLL_ADD
+        sqe["flags"] = abi.SQE_FIXED_FILE
+        sqe["fd"] = file_index
+        sqe["len"] = abi.POLL_ADD_MULTI
+        sqe["rw_flags"] = select.POLLIN
+        sqe["user_data"] = user_data
+        ring.sqes[slot] = sqe
+        self.arm()
+
+    def arm(self) -> None:
+        """Queue the request if it is not under way; the next `enter` submits it."""
+        if not self.armed:
+            self._ring.queue_slots(self._slot)
+            self.armed = True
+
+    def absorb_one(self, result: int, flags: int) -> int:
+        """Take in one completion: the poll events that it brought. OSError if it is an error."""
+        if not flags & abi.CQE_MORE:
+            self.armed = False
+            self.arm()
+        if result < 0:
+            raise OSError(-result, f"multishot poll: {os.strerror(-result)}")
+        return result
 
 
 class Burst:

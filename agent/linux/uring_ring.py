@@ -36,46 +36,19 @@ import numpy as np
 import numpy.typing as npt
 
 from agent.linux import uring_abi as abi
+from agent.linux import uring_calls as calls
 from agent.linux.mapping import Mapping
 from agent.linux.ordering import strongly_ordered
 from agent.linux.uring_abi import Feature, Register, Setup
+from agent.linux.uring_calls import ARGUMENT_SIZE, NO_ARGUMENT, NR_ENTER, SIGMASK_SIZE, syscall
 
-# No argtypes: converting seven arguments through them costs more than the system call itself.
-_syscall: Final = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
-_NR_SETUP: Final = ctypes.c_long(abi.NR_SETUP)
-_NR_ENTER: Final = ctypes.c_long(abi.NR_ENTER)
-_NR_REGISTER: Final = ctypes.c_long(abi.NR_REGISTER)
-_NO_ARG: Final = ctypes.c_void_p(0)
-_SIGMASK_SIZE: Final = ctypes.c_size_t(8)
-_ARG_SIZE: Final = ctypes.c_size_t(abi.GETEVENTS_SIZE)
 _GETEVENTS: Final = abi.ENTER_GETEVENTS
 _GETEVENTS_ARG: Final = abi.ENTER_GETEVENTS | abi.ENTER_EXT_ARG
 _unpack_cqe: Final = struct.Struct("=QiI").unpack_from
-_pack_wait: Final = struct.Struct("=QIIQqq").pack_into
-
-_WANTED: Final = Setup.CQSIZE | Setup.SUBMIT_ALL
-_BEST: Final = _WANTED | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
-_COOPERATIVE: Final = _WANTED | Setup.COOP_TASKRUN | Setup.TASKRUN_FLAG
 _NEEDED: Final = Feature.SINGLE_MMAP | Feature.NODROP | Feature.SUBMIT_STABLE | Feature.EXT_ARG
 
 Submissions = npt.NDArray[np.void]
 Completions = npt.NDArray[np.void]
-
-
-def _failed(what: str) -> OSError:
-    error = ctypes.get_errno()
-    return OSError(error, os.strerror(error), what)
-
-
-def _setup(entries: int, cq_entries: int, flags: Setup) -> tuple[int, npt.NDArray[np.void]]:
-    params = np.zeros(1, abi.PARAMS)
-    params["flags"] = int(flags)
-    params["cq_entries"] = cq_entries
-    fd = _syscall(_NR_SETUP, entries, ctypes.c_void_p(params.ctypes.data))
-    if fd < 0:
-        raise _failed("io_uring_setup")
-    return int(fd), params
 
 
 class Ring:
@@ -94,15 +67,9 @@ class Ring:
         self.why = ""
         self._enter_flags = 0
         if flags is not None:
-            self.fd, params = _setup(entries, wanted_cq, flags)
+            self.fd, params = calls.setup(entries, wanted_cq, flags)
         else:
-            try:
-                self.fd, params = _setup(entries, wanted_cq, _BEST)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self.fd, params = _setup(entries, wanted_cq, _COOPERATIVE)
-                self.why = "kernel without IORING_SETUP_DEFER_TASKRUN (Linux 6.1)"
+            self.fd, params, self.why = calls.setup_best(entries, wanted_cq)
         self.flags = Setup(int(params["flags"][0]))
         self.features = Feature(int(params["features"][0]) & int(sum(Feature)))
         self.entries = int(params["sq_entries"][0])
@@ -155,11 +122,8 @@ class Ring:
         self._done = np.zeros(self.cq_entries, abi.CQE)
         self._done_words = self._done.view(np.uint64).reshape(self.cq_entries, 2)
 
-        self._wait_buffer = np.zeros(1, abi.GETEVENTS)
-        self._wait_bytes = self._wait_buffer.view(np.uint8).data
-        self._wait_pointer = ctypes.c_void_p(self._wait_buffer.ctypes.data)
-        self._wait_ts = self._wait_buffer.ctypes.data + abi.GETEVENTS_SIZE
-        self._wait_key: tuple[int, int | None] = (0, None)
+        self._wait = calls.WaitArgument()
+        self._can_wait = Feature.MIN_TIMEOUT in self.features
         self._enter_fd = ctypes.c_int(self.fd)
 
     # -- submitting ---------------------------------------------------------------------------
@@ -204,18 +168,17 @@ class Ring:
         pending = self._queued - self._taken
         if pending:
             self._sq_tail[0] = self._queued & 0xFFFFFFFF
+        fd = self._enter_fd
         if timeout_us is None and not min_wait_us:
             flags = _GETEVENTS | self._enter_flags
-            taken = _syscall(
-                _NR_ENTER, self._enter_fd, pending, wait, flags, _NO_ARG, _SIGMASK_SIZE
-            )
+            taken = syscall(NR_ENTER, fd, pending, wait, flags, NO_ARGUMENT, SIGMASK_SIZE)
         else:
-            if (min_wait_us, timeout_us) != self._wait_key:
-                self._set_wait(min_wait_us, timeout_us)
+            if min_wait_us and not self._can_wait:
+                raise NotImplementedError("this kernel has no minimum wait time (Linux 6.12)")
+            argument = self._wait
+            argument.set(min_wait_us, timeout_us)
             flags = _GETEVENTS_ARG | self._enter_flags
-            taken = _syscall(
-                _NR_ENTER, self._enter_fd, pending, wait, flags, self._wait_pointer, _ARG_SIZE
-            )
+            taken = syscall(NR_ENTER, fd, pending, wait, flags, argument.pointer, ARGUMENT_SIZE)
         if taken >= 0:
             self._taken += taken
             return int(taken)
@@ -223,18 +186,6 @@ class Ring:
         if error not in (errno.ETIME, errno.EINTR):
             raise OSError(error, os.strerror(error), "io_uring_enter")
         return 0
-
-    def _set_wait(self, min_wait_us: int, timeout_us: int | None) -> None:
-        if min_wait_us and Feature.MIN_TIMEOUT not in self.features:
-            raise NotImplementedError("this kernel has no minimum wait time (Linux 6.12)")
-        if timeout_us is None:
-            _pack_wait(self._wait_bytes, 0, 0, 0, min_wait_us, 0, 0, 0)
-        else:
-            seconds, rest_us = divmod(timeout_us, 1_000_000)
-            _pack_wait(
-                self._wait_bytes, 0, 0, 0, min_wait_us, self._wait_ts, seconds, rest_us * 1000
-            )
-        self._wait_key = (min_wait_us, timeout_us)
 
     # -- completions --------------------------------------------------------------------------
 
@@ -285,10 +236,7 @@ class Ring:
 
     def register(self, opcode: Register, arg: int, count: int) -> int:
         """io_uring_register(2); `arg` is an address. OSError as the kernel has it."""
-        result = _syscall(_NR_REGISTER, self.fd, int(opcode), ctypes.c_void_p(arg), count)
-        if result < 0:
-            raise _failed(f"io_uring_register {opcode.name}")
-        return int(result)
+        return calls.register(self.fd, opcode, arg, count)
 
     def register_files(self, fds: Sequence[int]) -> None:
         """Name descriptors by position, to be used with SQE_FIXED_FILE: saves their lookup."""

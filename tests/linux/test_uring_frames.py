@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import subprocess
 from collections.abc import Iterator, Sequence
 
@@ -31,7 +32,7 @@ from linux_rig import (
 )
 
 from agent.linux import packet, tap
-from agent.linux.uring import Burst, Op, Ring, Stream
+from agent.linux.uring import Burst, Op, Ring, Stream, Watch
 
 _READ = {"wire": Op.RECV, "tap": Op.READ_MULTISHOT}
 _WRITE = {"wire": Op.SEND, "tap": Op.WRITE}
@@ -364,6 +365,47 @@ def test_more_than_the_capacity_is_refused(ring: Ring, side: Side) -> None:
         burst.stage(addresses_of(rows), lengths_of(frames), 8)
     with pytest.raises(ValueError, match="slots"):
         Burst(ring, operation=Op.SEND, slot=1, capacity=1000, file_index=0, user_data=0)
+
+
+# -- watches ------------------------------------------------------------------------------------
+
+
+def test_a_watch_completes_for_every_time_something_comes(ring: Ring, side: Side) -> None:
+    ring.register_files([side.fd])
+    watch = Watch(ring, slot=0, file_index=0, user_data=9)
+    ring.enter()
+    assert ring.reap_one() is None
+    for frame in frames_of(20):
+        side.offer([frame])
+        ring.enter(1, timeout_us=5_000_000)
+        completion = ring.reap_one()
+        assert completion is not None
+        assert completion[0] == 9
+        assert watch.absorb_one(*completion[1:]) & select.POLLIN
+        assert os.read(side.fd, 2048) == frame
+    assert watch.armed
+    ring.enter()
+    assert ring.reap_one() is None
+
+
+def test_frames_that_come_between_looking_and_waiting_are_not_missed(
+    ring: Ring, side: Side
+) -> None:
+    ring.register_files([side.fd])
+    watch = Watch(ring, slot=0, file_index=0, user_data=9)
+    ring.enter()
+    sent = frames_of(6)
+    side.offer(sent[:3])
+    ring.enter(1, timeout_us=5_000_000)
+    completion = ring.reap_one()
+    assert completion is not None
+    watch.absorb_one(*completion[1:])
+    received = [os.read(side.fd, 2048) for _ in range(3)]
+    side.offer(sent[3:])  # after the look, before the wait
+    ring.enter(1, timeout_us=5_000_000)
+    assert ring.reap_one() is not None
+    received += [os.read(side.fd, 2048) for _ in range(3)]
+    assert received == sent
 
 
 # -- both ---------------------------------------------------------------------------------------
