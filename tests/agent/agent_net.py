@@ -202,6 +202,17 @@ class Net:
             with namespace.entered():
                 netif.set_ipv6_option(ifname, "disable_ipv6", 1)
                 netif.set_up(ifname)
+        # A link that came up drops what it is given first.
+        protocol = 0x88B6
+        probe = b"\xff" * 6 + one.mac(name) + protocol.to_bytes(2, "big") + bytes(46)
+        with one.raw(name, protocol=protocol) as a, other.raw(other_name, protocol=protocol) as b:
+            for sender, hearer in ((a, b), (b, a)):
+                wait_for(
+                    lambda s=sender, h=hearer: (
+                        s.send(probe) and select.select([h], [], [], 0.01)[0]
+                    ),
+                    f"the link {name} carries frames",
+                )
 
     def agent(self, namespace: Namespace, kind: str, *options: str, ready: bool = True) -> Agent:
         """`testbed-agent KIND --bind radio0 …` in that namespace; ready when this returns."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from engine_rig import MTU, Rig, ip
+from engine_rig import MTU, PEER, Rig, ip
 
 from agent.engines.base import Port, Side
 from agent.engines.registry import ENGINES
@@ -56,12 +56,12 @@ def make_rig(namespace: None, one_cpu: None) -> Iterator[Callable[[str, Side], R
 
     def make(name: str, side: Side) -> Rig:
         if side is Side.WIRE:
-            ip("link", "add", "name", "tbt-w", "type", "veth", "peer", "name", "tbt-p")
-            for one in ("tbt-w", "tbt-p"):
+            ip("link", "add", "name", "tbt-w", "type", "veth", "peer", "name", PEER)
+            for one in ("tbt-w", PEER):
                 netif.set_ipv6_option(one, "disable_ipv6", 1)
                 netif.set_up(one)
             own = packet.open_packet_socket("tbt-w")
-            peer = packet.open_packet_socket("tbt-p", rcvbuf_bytes=64 << 20)
+            peer = packet.open_packet_socket(PEER, rcvbuf_bytes=64 << 20)
             fd, ifname = own.fileno(), "tbt-w"
             closers.append(own.close)
         else:
@@ -80,6 +80,7 @@ def make_rig(namespace: None, one_cpu: None) -> Iterator[Callable[[str, Side], R
             engine_class=ENGINES[name],
         )
         closers.append(rig.close)
+        rig.wait_up()
         return rig
 
     yield make

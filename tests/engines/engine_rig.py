@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,6 +17,7 @@ from agent.linux import packet
 
 MTU = 1500
 GROUP = b"\xff" * 6
+PEER = "tbt-p"
 OTHER = b"\x02\x00\x00\x00\x00\x99"
 
 
@@ -31,6 +33,21 @@ _LAST = GROUP + OTHER + b"\x30\x30" + b"the last frame"
 
 def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def wait_carries(send: Callable[[bytes], object], ifname: str) -> None:
+    """Until a frame sent arrives at `ifname`: a link that came up drops what it is given first."""
+    probe = GROUP + OTHER + b"\x88\xb6" + bytes(46)
+    with packet.open_packet_socket(ifname, protocol=0x88B6) as heard:
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            try:
+                send(probe)
+                if select.select([heard], [], [], 0.01)[0] and heard.recv(100) == probe:
+                    return
+            except OSError:  # not up yet
+                time.sleep(0.001)
+    pytest.fail(f"nothing arrives at {ifname}")
 
 
 @dataclass
@@ -91,6 +108,21 @@ class Rig:
 
     def link(self, state: str) -> None:
         ip("link", "set", "dev", self.ifname, state)
+        if state == "up":
+            self.wait_up()
+
+    def wait_up(self) -> None:
+        """Until both directions carry frames."""
+        if self.side is Side.TAP:
+            wait_carries(lambda frame: os.write(self.port.fd, frame), self.ifname)
+            while not select.select([self.port.fd], [], [], 0.01)[0]:
+                self.peer.send(frame_of(0))
+            while select.select([self.port.fd], [], [], 0)[0]:
+                os.read(self.port.fd, 1 << 17)
+            return
+        for one, other in ((self.ifname, PEER), (PEER, self.ifname)):
+            with packet.open_packet_socket(one, protocol=0) as sock:
+                wait_carries(sock.send, other)
 
     def close(self) -> None:
         for engine in self._opened:

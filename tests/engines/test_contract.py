@@ -193,7 +193,7 @@ def _until_quiet(rig: Rig, engine: Engine) -> None:
 def test_one_frame_on_a_link_that_is_down(rig: Rig) -> None:
     engine = rig.open()
     rig.link("down")
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError, match=r".") as caught:
         engine.send_one(frame_of(1, to=OTHER))
     result = engine.settle(frame_of(1, to=OTHER), caught.value)
     assert result == SendResult(0, 1, (OTHER,) if rig.side is Side.WIRE else ())
