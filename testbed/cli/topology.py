@@ -93,7 +93,7 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
                 "kind": scenario.kind,
                 "topology": scenario.topology.to_json(),
                 "points": [
-                    {"name": point.name, "node": point.node, "path": point.path}
+                    {"name": point.name, "nodes": list(point.nodes), "path": point.path}
                     for point in scenario.points
                 ],
                 "loads": {load.name: load.rate_pps for load in scenario.loads},

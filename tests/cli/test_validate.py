@@ -1,0 +1,34 @@
+"""`testbed validate` on scenarios: what they would measure, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from testbed.cli import cli
+from testbed.errors import InputError
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_shipped_scenario_is_valid_by_path_and_by_name(path: Path) -> None:
+    by_path = CliRunner().invoke(cli, ["validate", str(path), "--format", "json"])
+    assert by_path.exit_code == 0, by_path.output
+    values = json.loads(by_path.stdout)
+    assert values["full"]["trials"] > values["quick"]["trials"] > 0
+    assert values["points"]
+    by_name = CliRunner().invoke(cli, ["validate", path.stem])
+    assert by_name.exit_code == 0
+    assert values["points"][0]["name"] in by_name.stdout
+
+
+def test_a_wrong_scenario_is_refused_as_a_scenario(tmp_path: Path) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("name: wrong\ntopology: pair\nvariants: {}\n")
+    refused = CliRunner().invoke(cli, ["validate", str(path)])
+    assert isinstance(refused.exception, InputError)
+    assert "measure" in str(refused.exception)
