@@ -105,8 +105,8 @@ def _isolate(network: bool) -> None:
     try:
         unshare(CLONE_NEWNS)
         mount("none", "/", None, _MS_REC_PRIVATE)
-    except PermissionError:
-        # What then needs a mount fails by itself, and says so.
+    except OSError:
+        # Not allowed, or in a chroot. What then needs a mount fails by itself, and says so.
         pass
     if network:
         unshare(CLONE_NEWNET)
