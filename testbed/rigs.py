@@ -130,7 +130,12 @@ class _NodeRig(Rig):
         self._tester.prepare(traffic, nudge=self._nudge)
 
     def _nudge(self) -> None:
-        """An RSU under test is asked for a heartbeat, which the tester's OBUs answer."""
+        """An RSU under test is asked for a heartbeat, which the tester's OBUs answer.
+
+        A node that is dead will never pass anything on: there is no use in waiting for it.
+        """
+        if not self.running.status()[self._name].alive:
+            raise NodeNotReady(f"{self._name} has exited")
         agent_control.ask(self.running.run, [self._name], {"cmd": "hello"})
 
 
