@@ -34,18 +34,16 @@ class HelloPeriod:
         self._differences: deque[int] = deque(maxlen=max(differences, _MIN_DIFFERENCES))
         self._last: tuple[int, int] | None = None
 
-    def heard(self, hello_id: int, duration_ms: int) -> bool:
-        """Take a new heartbeat into account; whether the period has become another one."""
-        before = self.period_ns
+    def heard(self, hello_id: int, duration_ms: int) -> None:
+        """Take a new heartbeat into account."""
         if self._last is None:
             self._last = (hello_id, duration_ms)
-        else:
-            last_id, last_duration_ms = self._last
-            if hello_id > last_id and duration_ms > last_duration_ms:
-                difference_ms = duration_ms - last_duration_ms
-                self._differences.append(difference_ms * 1_000_000 // (hello_id - last_id))
-                self._last = (hello_id, duration_ms)
-        return self.period_ns != before
+            return
+        last_id, last_duration_ms = self._last
+        if hello_id > last_id and duration_ms > last_duration_ms:
+            difference_ms = duration_ms - last_duration_ms
+            self._differences.append(difference_ms * 1_000_000 // (hello_id - last_id))
+            self._last = (hello_id, duration_ms)
 
     @property
     def known(self) -> bool:
@@ -116,18 +114,20 @@ class RsuHistory:
             return now_ns - known.received_ns > LATE_COPY_NS
         return hello_id < min(self.hellos)
 
-    def remember(self, hello_id: int, hello: Hello) -> int | None:
+    def remember(self, hello_id: int, hello: Hello, duration_ms: int) -> int | None:
         """Keep a new heartbeat; the id that must be forgotten for it (see `forget`)."""
         self.hellos[hello_id] = hello
+        self.period.heard(hello_id, duration_ms)
         return min(self.hellos) if len(self.hellos) > self._hello_history else None
 
-    def forget(self, hello_id: int) -> bool:
-        """Drop a heartbeat; whether it had measured a neighbour."""
+    def forget(self, hello_id: int) -> list[bytes]:
+        """Drop a heartbeat; the neighbours that it had measured."""
         del self.hellos[hello_id]
-        measured = [
-            neighbour.latencies_us.pop(hello_id, None) for neighbour in self.neighbours.values()
+        return [
+            mac
+            for mac, neighbour in self.neighbours.items()
+            if neighbour.latencies_us.pop(hello_id, None) is not None
         ]
-        return any(latency_us is not None for latency_us in measured)
 
     @property
     def heard_ns(self) -> int:

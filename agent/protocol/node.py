@@ -31,7 +31,7 @@ from agent.protocol.messages import (
 )
 from agent.protocol.replies import Outgoing, Reply
 from agent.protocol.routing import Routes
-from agent.protocol.upstream import Candidate
+from agent.protocol.selection import Candidate
 
 DEFAULT_MAX_FRAME_BYTES: Final = 1500 + ETHERNET_HEADER_BYTES
 """What a radio with the usual MTU carries."""

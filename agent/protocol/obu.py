@@ -36,7 +36,8 @@ from agent.protocol.node import (
 )
 from agent.protocol.replies import Outgoing, Reply
 from agent.protocol.routing import Routes
-from agent.protocol.upstream import Candidate, Upstreams
+from agent.protocol.selection import Candidate
+from agent.protocol.upstream import Upstreams
 
 # A flow of an OBU is told by everything up to and including the destination of a downstream
 # message; of an upstream message that takes in the inner destination, which does no harm.

@@ -1,4 +1,4 @@
-"""Which neighbour an OBU sends to, so that its traffic reaches an RSU.
+"""How an OBU reaches an RSU: what it has heard of each, and what its neighbours are worth for that.
 
 Must not know frames or sockets; the time is an argument. Heard heartbeats go in, a current
 upstream and a few candidates to fall back on come out.
@@ -6,12 +6,12 @@ upstream and a few candidates to fall back on come out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from agent.protocol.hello import MAX_NEIGHBOURS, Hello, Neighbour, RsuHistory
 from agent.protocol.routing import score_us
+from agent.protocol.selection import Candidate, Selection
 
 MAX_RSUS: Final = 256
 """RSUs remembered; further ones are not heard until one expires."""
@@ -20,38 +20,6 @@ MAX_ENTRIES: Final = 4096
 
 HelloKey: TypeAlias = tuple[bytes, int]
 """(RSU, heartbeat id)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Candidate:
-    """A neighbour through which an RSU can be reached.
-
-    `hops` is the RSU's distance from this OBU; `score_us` is None where nothing was measured.
-    `failed_ns` is when a send to it last failed, 0 if it has been heard since.
-    """
-
-    mac: bytes
-    rsu: bytes
-    hops: int
-    score_us: int | None
-    failed_ns: int = 0
-
-    @property
-    def rank(self) -> tuple[int, int, int, bytes, bytes]:
-        """Smaller is better: not failed, measured by score, else by hops, then the lower MAC."""
-        if self.score_us is None:
-            return (self.failed_ns, 1, self.hops, self.mac, self.rsu)
-        return (self.failed_ns, 0, self.score_us, self.mac, self.rsu)
-
-    def worth_leaving(self, current: Candidate) -> bool:
-        """Whether this one, ranked before `current`, is so much better that it takes its place."""
-        if self.failed_ns < current.failed_ns:
-            return True
-        if self.score_us is None or current.score_us is None:
-            return self.score_us is not None or self.hops < current.hops
-        return self.hops < current.hops or (
-            self.score_us < current.score_us and self.score_us * 10 <= current.score_us * 9
-        )
 
 
 class Upstreams:
@@ -71,18 +39,21 @@ class Upstreams:
     ) -> None:
         if hello_history < 1:
             raise ValueError(f"hello_history must be at least 1, got {hello_history}")
-        if cached_candidates < 1:
-            raise ValueError(f"cached_candidates must be at least 1, got {cached_candidates}")
-        self._changed = changed
         self._forget = forget
         self._hello_history = hello_history
-        self._cached_candidates = cached_candidates
+        self._selection = Selection(changed, kept=cached_candidates)
         self._rsus: dict[bytes, RsuHistory] = {}
+        # The same neighbours by their own address: neighbour → RSU → what it is for that RSU.
+        self._heard_of: dict[bytes, dict[bytes, Neighbour]] = {}
+        self._entries = 0
         self._failed_ns: dict[bytes, int] = {}
         self.deadline_ns: int | None = None
         """When `expire` must be called next; it may turn out that nothing expires then."""
-        self.candidates: tuple[Candidate, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
         """The current upstream, then the best of the others: `cached_candidates` in all."""
+        return self._selection.candidates
 
     @property
     def current(self) -> Candidate | None:
@@ -109,40 +80,42 @@ class Upstreams:
     ) -> bool | None:
         """Note a heartbeat: True if it is a new one, False for a copy, None if a table is full."""
         history = self._rsus.get(rsu)
-        reselect_all = False
+        affected: set[bytes] = set()
         if history is not None and history.restarted(hello_id, now_ns):
+            affected.update(history.neighbours)
             self._forget_rsu(rsu)
             history = None
-            reselect_all = True
         if (history is None or via not in history.neighbours) and self._is_full(history):
+            self._update(affected)
             return None
         if history is None:
             history = self._rsus[rsu] = RsuHistory(self._hello_history)
 
         new = hello_id not in history.hellos
         if new:
-            hello = Hello(received_ns=now_ns, via=via, hops=hops)
-            forgotten = history.remember(hello_id, hello)
+            forgotten = history.remember(
+                hello_id, Hello(received_ns=now_ns, via=via, hops=hops), duration_ms
+            )
             if forgotten is not None:
-                reselect_all |= history.forget(forgotten)
+                affected.update(history.forget(forgotten))
                 self._forget((rsu, forgotten))
-            if history.period.heard(hello_id, duration_ms):
-                self._set_deadline()
 
-        reselect = self._failed_ns.pop(via, None) is not None
         neighbour = history.neighbours.get(via)
         if neighbour is None:
-            history.neighbours[via] = Neighbour(last_id=hello_id, hops=hops, heard_ns=now_ns)
-            reselect = True
+            neighbour = Neighbour(last_id=hello_id, hops=hops, heard_ns=now_ns)
+            history.neighbours[via] = neighbour
+            self._heard_of.setdefault(via, {})[rsu] = neighbour
+            self._entries += 1
+            affected.add(via)
         elif neighbour.heard(hello_id, hops, now_ns):
-            reselect = True
-        expires_ns = now_ns + history.timeout_ns
+            affected.add(via)
+        if self._failed_ns.pop(via, None) is not None:
+            affected.add(via)
+        silent_since_ns = min(n.heard_ns for n in history.neighbours.values()) if new else now_ns
+        expires_ns = silent_since_ns + history.timeout_ns
         if self.deadline_ns is None or expires_ns < self.deadline_ns:
             self.deadline_ns = expires_ns
-        if reselect_all:
-            self._select()
-        elif reselect:
-            self._reselect(via)
+        self._update(affected)
         return new
 
     def answered(
@@ -164,103 +137,70 @@ class Upstreams:
                 return
         else:
             neighbour.latencies_us.setdefault(hello_id, latency_us)
-        self._reselect(neighbour_mac)
+        self._update((neighbour_mac,))
 
     def send_failed(self, mac: bytes, now_ns: int) -> None:
         """A send to `mac` failed: the next candidate takes over, until `mac` is heard again."""
-        if any(mac in history.neighbours for history in self._rsus.values()):
+        if mac in self._heard_of:
             # Never 0, which means that nothing failed.
             self._failed_ns[mac] = max(now_ns, 1)
-            self._select()
+            self._update((mac,))
 
     def expire(self, now_ns: int) -> None:
         """Forget the neighbours, and the RSUs, that have been silent for too long."""
-        expired = False
+        expired: set[bytes] = set()
+        deadlines_ns: list[int] = []
         for rsu, history in list(self._rsus.items()):
             timeout_ns = history.timeout_ns
             for mac, neighbour in list(history.neighbours.items()):
-                if now_ns - neighbour.heard_ns >= timeout_ns:
-                    del history.neighbours[mac]
-                    expired = True
+                expires_ns = neighbour.heard_ns + timeout_ns
+                if expires_ns > now_ns:
+                    deadlines_ns.append(expires_ns)
+                else:
+                    self._forget_neighbour(rsu, mac)
+                    expired.add(mac)
             if not history.neighbours:
                 self._forget_rsu(rsu)
-        if expired:
-            self._select()
-        self._set_deadline()
+        self.deadline_ns = min(deadlines_ns, default=None)
+        self._update(expired)
 
     def _is_full(self, history: RsuHistory | None) -> bool:
         """Whether there is no room for another neighbour of `history`, or for another RSU."""
-        if history is None and len(self._rsus) >= MAX_RSUS:
+        if self._entries >= MAX_ENTRIES:
             return True
-        if history is not None and len(history.neighbours) >= MAX_NEIGHBOURS:
-            return True
-        return sum(len(known.neighbours) for known in self._rsus.values()) >= MAX_ENTRIES
-
-    def _set_deadline(self) -> None:
-        self.deadline_ns = min(
-            (
-                neighbour.heard_ns + history.timeout_ns
-                for history in self._rsus.values()
-                for neighbour in history.neighbours.values()
-            ),
-            default=None,
-        )
+        if history is None:
+            return len(self._rsus) >= MAX_RSUS
+        return len(history.neighbours) >= MAX_NEIGHBOURS
 
     def _forget_rsu(self, rsu: bytes) -> None:
+        for mac in list(self._rsus[rsu].neighbours):
+            self._forget_neighbour(rsu, mac)
         for hello_id in self._rsus.pop(rsu).hellos:
             self._forget((rsu, hello_id))
 
-    def _reselect(self, mac: bytes) -> None:
-        """`_select`, unless only `mac` changed and it neither was nor becomes a candidate."""
-        if len(self.candidates) == self._cached_candidates:
-            now = self._candidate(mac)
-            if all(candidate.mac != mac for candidate in self.candidates) and (
-                now is None or all(now.rank > candidate.rank for candidate in self.candidates)
-            ):
-                return
-        self._select()
+    def _forget_neighbour(self, rsu: bytes, mac: bytes) -> None:
+        del self._rsus[rsu].neighbours[mac]
+        self._entries -= 1
+        rsus = self._heard_of[mac]
+        del rsus[rsu]
+        if not rsus:
+            del self._heard_of[mac]
+            self._failed_ns.pop(mac, None)
 
-    def _select(self) -> None:
-        before = self.candidates
-        heard = {mac for history in self._rsus.values() for mac in history.neighbours}
-        for mac in self._failed_ns.keys() - heard:
-            del self._failed_ns[mac]
-        ranked = sorted(
-            (candidate for mac in heard if (candidate := self._candidate(mac)) is not None),
-            key=lambda candidate: candidate.rank,
-        )
-        chosen = self._choose(ranked, before[0].mac if before else None)
-        if chosen is not None:
-            ranked.remove(chosen)
-            ranked.insert(0, chosen)
-        self.candidates = tuple(ranked[: self._cached_candidates])
-        if self.candidates != before:
-            self._changed()
-
-    @staticmethod
-    def _choose(ranked: list[Candidate], current_mac: bytes | None) -> Candidate | None:
-        if not ranked:
-            return None
-        best = ranked[0]
-        for candidate in ranked:
-            if candidate.mac == current_mac and candidate is not best:
-                return best if best.worth_leaving(candidate) else candidate
-        return best
+    def _update(self, macs: Iterable[bytes]) -> None:
+        self._selection.update((mac, self._candidate(mac)) for mac in macs)
 
     def _candidate(self, mac: bytes) -> Candidate | None:
         """`mac` as a candidate for the RSU that it serves best; None if it is none."""
-        best: Candidate | None = None
-        for rsu, history in self._rsus.items():
-            neighbour = history.neighbours.get(mac)
-            if neighbour is None or neighbour.downstream:
-                continue
-            candidate = Candidate(
+        candidates = (
+            Candidate(
                 mac=mac,
                 rsu=rsu,
                 hops=neighbour.hops,
                 score_us=score_us(neighbour.latencies_us.values()),
                 failed_ns=self._failed_ns.get(mac, 0),
             )
-            if best is None or candidate.rank < best.rank:
-                best = candidate
-        return best
+            for rsu, neighbour in self._heard_of.get(mac, {}).items()
+            if not neighbour.downstream
+        )
+        return min(candidates, key=lambda candidate: candidate.rank, default=None)

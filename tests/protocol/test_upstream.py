@@ -6,7 +6,7 @@ import pytest
 from sim_network import MS, SECOND, mac
 
 from agent.protocol.hello import MAX_NEIGHBOURS, HelloPeriod
-from agent.protocol.upstream import MAX_RSUS, HelloKey, Upstreams
+from agent.protocol.upstream import MAX_ENTRIES, MAX_RSUS, HelloKey, Upstreams
 
 RSU, OTHER_RSU = mac(1), mac(2)
 A, B, C, D = mac(10), mac(11), mac(12), mac(13)
@@ -341,6 +341,19 @@ def test_invented_rsus_and_neighbours_do_not_grow_the_tables(rig: Rig) -> None:
     assert all(len(history.neighbours) <= MAX_NEIGHBOURS for history in rsus.values())
     assert rig.hear(0, mac(9999), 2) is None
     assert rig.current == A
+
+
+def test_pairs_of_rsu_and_neighbour_are_bounded_in_all(rig: Rig) -> None:
+    rig.hear(0, A, 1)
+    for index in range(MAX_RSUS - 1):
+        for neighbour in range(MAX_ENTRIES // MAX_RSUS + 4):
+            rig.hear(0, mac(4000 + neighbour), 2, rsu=mac(3000 + index))
+    rsus = rig.upstreams.rsus
+    assert sum(len(history.neighbours) for history in rsus.values()) == MAX_ENTRIES
+    rig.upstreams.expire(10**18)
+    assert rsus == {}
+    assert rig.hear(0, A, 1, at_ns=10**18) is True
+    assert rig.macs == [A]
 
 
 def test_options_out_of_range_are_refused() -> None:
