@@ -21,7 +21,7 @@ from agent.engines.base import Engine, Side
 from agent.engines.registry import Selection
 from agent.protocol.messages import MessageKind
 from agent.protocol.node import NodeSnapshot
-from agent.protocol.upstream import Candidate
+from agent.protocol.selection import Candidate
 
 SCHEMA: Final = 1
 
