@@ -31,6 +31,36 @@ _STYLES: Final = {
 _BOX: Final = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
 _FIRST_SECTIONS: Final = 2
 _GAP: Final = 2
+# Whoever opens the picture needs no network: it names fonts and fetches none.
+_SVG: Final = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" class="rich-terminal">
+<style>
+.{unique_id}-matrix {{
+  font-family: "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace;
+  font-size: {char_height}px;
+  line-height: {line_height}px;
+  font-variant-east-asian: full-width;
+}}
+.{unique_id}-title {{
+  font: bold 18px sans-serif;
+}}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
 _PROSE: Final = 24
 
 
@@ -48,7 +78,9 @@ def render_svg(result: Result, *, width: int = 108, brief: bool = True) -> str:
         markup=False, emoji=False, highlight=False, legacy_windows=False,
     )  # fmt: skip
     render_terminal(result, console, brief=brief)
-    return console.export_svg(title=f"testbed run {result.scenario.name}")
+    return console.export_svg(
+        title=f"testbed run {result.scenario.name}", code_format=_SVG, unique_id="report"
+    )
 
 
 def _print_section(console: Console, section: Section) -> None:

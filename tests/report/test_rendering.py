@@ -140,6 +140,7 @@ def test_names_of_users_cannot_break_the_markdown(run: Result) -> None:
 
 
 def test_the_picture_is_whole_xml_with_the_verdicts_in_it(run: Result) -> None:
+    assert re.findall(r"https?://[^\"' )<]+", render_svg(run)) == ["http://www.w3.org/2000/svg"]
     picture = ElementTree.fromstring(render_svg(run))
     text = "".join(picture.itertext()).replace(NBSP, " ")
     assert "claimed and found" in text
