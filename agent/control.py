@@ -118,7 +118,7 @@ class Control:
     def _read(self, client: _Client) -> bool:
         """Take in what is there and answer whole lines; True when nothing more will come."""
         try:
-            data = client.sock.recv(MAX_REQUEST_BYTES)
+            data = client.sock.recv(1 << 16)
         except BlockingIOError:
             return False
         client.inbox += data

@@ -30,7 +30,7 @@ RADIO = "radio0"
 TAP = "tap0"
 
 
-def wait_for(predicate: Callable[[], Any], what: str, timeout: float = 10.0) -> Any:
+def wait_for(predicate: Callable[[], Any], what: str, timeout: float = 20.0) -> Any:
     """The first true answer of `predicate`; the test fails if there is none in time."""
     deadline = time.monotonic() + timeout
     while True:
@@ -125,7 +125,7 @@ class Agent:
         self.events += [json.loads(line) for line in lines]
         return self.events
 
-    def wait_event(self, kind: str, timeout: float = 10.0, **wanted: Any) -> dict[str, Any]:
+    def wait_event(self, kind: str, timeout: float = 20.0, **wanted: Any) -> dict[str, Any]:
         """The first event of that kind with those values, heard by now or in time."""
 
         def find() -> dict[str, Any] | None:
@@ -151,7 +151,7 @@ class Agent:
     def stats(self) -> dict[str, Any]:
         return self.ask("stats")
 
-    def stop(self, timeout: float = 10.0) -> int:
+    def stop(self, timeout: float = 20.0) -> int:
         """SIGTERM, and the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

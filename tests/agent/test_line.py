@@ -131,5 +131,5 @@ def test_a_reply_for_somebody_else_in_front_does_not_hide_what_is_for_us(net: Ne
         sock.send(encode(reply) + encode(heartbeat))
     agent.wait_event("upstream", mac=peer.hex(":"))
     stats = agent.stats()
-    assert stats["drops"] == {"overheard": 1}
+    assert stats["drops"]["overheard"] == 1
     assert stats["wire"]["rx_frames"] == 1
