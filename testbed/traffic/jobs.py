@@ -115,7 +115,7 @@ class SinkJob:
 
 
 class SpeakerJob:
-    """Commands: ``open`` SpeakerSpec, ``status``, ``shut``."""
+    """Commands: ``open`` SpeakerSpec, ``hello``, ``status``, ``shut``."""
 
     def __init__(self) -> None:
         self._speaker: Speaker | None = None
@@ -131,6 +131,8 @@ class SpeakerJob:
             raise TrafficError("nothing is open")
         if name == "status":
             return self._speaker.status()
+        if name == "hello":
+            return self._speaker.hello()
         if name == "shut":
             return self.close()
         raise TrafficError(f"no command {name!r}")

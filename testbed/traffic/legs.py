@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from testbed.netns import run_in
 from testbed.traffic import scheduling
@@ -41,6 +41,8 @@ class TesterCpus:
 
     Generator and sink may share CPUs with each other, and should with nobody else.
     """
+
+    __test__: ClassVar[bool] = False  # no test case, whatever its name begins with
 
     generator: tuple[int, ...] | None = None
     sink: tuple[int, ...] | None = None

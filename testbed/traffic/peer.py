@@ -21,7 +21,7 @@ from testbed.traffic import frames, paths
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus, Window
 from testbed.traffic.paths import Cast, Leg, NodeKind, Path, Traffic
 from testbed.traffic.place import Place, Surface
-from testbed.traffic.speaker import SpeakerStatus, speaker_spec
+from testbed.traffic.speaker import SpeakerSpec, SpeakerStatus, speaker_spec
 from testbed.traffic.trial import LegTraffic, Load, Tally, TrialTraffic
 from testbed.traffic.worker import Worker
 
@@ -83,6 +83,7 @@ class Tester:
         self._cast = cast or Cast.of(DEFAULT_OBUS)
         self._period_ms = period_ms
         self._speaker: Worker | None = None
+        self._spoken: SpeakerSpec | None = None
         self._traffic: Traffic | None = None
         self._leg: Leg | None = None
         self._legs = LegRunner(1, self._cpus)
@@ -118,8 +119,7 @@ class Tester:
         self._legs.teach()
         waited, rounds = self._legs.wait_for_passage(timeout_s=timeout_s, nudge=nudge)
         self._traffic, self._leg = traffic, leg
-        assert self._speaker is not None
-        return Prepared(waited_s=waited, rounds=rounds, speaker=self._speaker.call("status"))
+        return Prepared(waited_s=waited, rounds=rounds, speaker=self.spoken())
 
     def run(
         self,
@@ -158,10 +158,18 @@ class Tester:
             cpus=self._legs.granted,
         )
 
+    def spoken(self) -> SpeakerStatus:
+        """What was said to the node and heard from it so far, as its neighbours."""
+        if self._speaker is None:
+            raise RuntimeError("prepare comes first")
+        status: SpeakerStatus = self._speaker.call("status")
+        return status
+
     def quieten(self) -> None:
         """Fall silent on the wire: no more heartbeats and replies until the next `prepare`."""
         if self._speaker is not None:
             self._speaker.call("shut")
+            self._spoken = None
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -198,7 +206,12 @@ class Tester:
             period_ms=self._period_ms,
             cpus=self._cpus.sink,
         )
+        if spec == self._spoken:
+            # A node that was restarted should not have to wait for its turn.
+            self._speaker.call("hello")
+            return
         self._speaker.call("open", spec, timeout_s=30.0)
+        self._spoken = spec
 
     def _counts(self) -> Mapping[str, NamespaceCounts]:
         return {

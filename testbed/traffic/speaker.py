@@ -125,6 +125,10 @@ class Speaker:
                 self._hear(message)
         return _STEP_S
 
+    def hello(self) -> None:
+        """Send a heartbeat now, out of turn; the next ones follow a whole period after it."""
+        self._next_ns = time.monotonic_ns()
+
     def status(self) -> SpeakerStatus:
         """What was said and heard so far."""
         return SpeakerStatus(
