@@ -8,6 +8,7 @@ Must not know agents: a testbed of other programs is probed in the same way.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ from testbed.pinger import Pinger, Tally
 
 FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 
-_TABLE_SHARE: Final = 4
-"""At most this part of the neighbour table is filled before the entries are given back."""
+_TABLE_SHARE: Final = 16
+"""The couples of a batch fill at most this part of the neighbour table."""
+_OPEN_BATCHES: Final = 8
+"""So many batches may wait for last answers before the entries of the first are given back."""
+_MANY: Final = 10_000
+"""More requests than that are many."""
 _TABLE_SIZE: Final = 1024
 """gc_thresh3 where it cannot be read; the kernel's own default (arp(7))."""
 
@@ -131,8 +136,8 @@ def reach(
 ) -> Reachability:
     """Ping every pair of `nodes` (None: all) of a testbed that is up, `rounds` times each way.
 
-    An answer counts if it comes within `timeout_s`. `progress` is told the requests sent so far
-    and in all.
+    Two nodes between which nothing passes are asked twice, among very many pairs once. An answer
+    counts if it comes within `timeout_s`. `progress` is told how many requests of all are done.
 
     :raises ReachError: a node's namespace is not there.
     """
@@ -140,30 +145,36 @@ def reach(
     names = [node.name for node in topology.nodes if nodes is None or node.name in nodes]
     namespaces = {name: netns.namespace_name(topology.name, name) for name in names}
     total = rounds * len(families) * len(names) * (len(names) - 1)
-    sent = 0
-
-    def step() -> None:
-        nonlocal sent
-        sent += 1
-        if progress is not None and (sent % 16 == 0 or sent == total):
-            progress(sent, total)
-
-    done: list[Tally] = []
-    couples = list(combinations(names, 2))
+    couples = [_Couple(topology, a, b, families) for a, b in combinations(names, 2)]
+    # With many pairs one silence is taken at its word, if nothing passed between the two at all.
+    tries = 2 if total <= _MANY else 1
+    waiting = deque(_batches(couples))
+    give_back = len(waiting) > 1
+    under_way: deque[_Batch] = deque()
+    done = 0
     try:
-        with Pinger(namespaces, families) as pinger:
-            for batch in _batches(couples):
-                tallies = [
-                    Tally(source=a, target=b, family=family, address=_address(topology, b, family))
-                    for one, other in batch
-                    for a, b in ((one, other), (other, one))
-                    for family in families
-                ]
-                for _ in range(rounds):
-                    pinger.round(tallies, timeout_s=timeout_s, step=step)
-                done += tallies
-                if len(batch) < len(couples):
-                    _forget(topology, batch)
+        with Pinger(namespaces, families, timeout_s=timeout_s) as pinger:
+            while waiting or under_way:
+                if under_way and pinger.settled(under_way[0].last):
+                    batch = under_way.popleft()
+                elif waiting and len(under_way) < _OPEN_BATCHES:
+                    batch = _Batch(couples=waiting.popleft())
+                else:
+                    pinger.settle(under_way[0].last)
+                    continue
+                if batch.round == rounds:
+                    if give_back:
+                        _forget(topology, batch.couples)
+                    continue
+                for couple in batch.couples:
+                    done += len(couple.tallies)
+                    if batch.round < tries or couple.answered:
+                        for tally in couple.tallies:
+                            batch.last = pinger.ask(tally)
+                batch.round += 1
+                under_way.append(batch)
+                if progress is not None:
+                    progress(done, total)
     except FileNotFoundError as error:
         raise ReachError(f"testbed {topology.name} is not up: no {error.filename}") from error
     return Reachability(
@@ -172,8 +183,34 @@ def reach(
         families=tuple(families),
         rounds=rounds,
         seconds=time.monotonic() - begun,
-        pairs=tuple(_result(tally) for tally in done),
+        pairs=tuple(_result(tally) for couple in couples for tally in couple.tallies),
     )
+
+
+class _Couple:
+    """Two nodes and what is asked between them, both ways and in all families."""
+
+    def __init__(
+        self, topology: Topology, one: str, other: str, families: Sequence[Family]
+    ) -> None:
+        self.tallies = [
+            Tally(source=a, target=b, family=family, address=_address(topology, b, family))
+            for a, b in ((one, other), (other, one))
+            for family in families
+        ]
+
+    @property
+    def answered(self) -> bool:
+        return any(tally.times_us for tally in self.tallies)
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Couples that are asked together; `last` is the number of their last request so far."""
+
+    couples: list[_Couple]
+    round: int = 0
+    last: int = -1
 
 
 def _address(topology: Topology, name: str, family: Family) -> IPv4Address | IPv6Address:
@@ -181,22 +218,22 @@ def _address(topology: Topology, name: str, family: Family) -> IPv4Address | IPv
     return node.ipv4.ip if family == 4 else node.ipv6.ip
 
 
-def _batches(couples: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+def _batches(couples: list[_Couple]) -> Iterator[list[_Couple]]:
     """All couples, in parts whose neighbour entries, two for each couple, find room at once."""
     room = limits.neighbour_limit(0).have or _TABLE_SIZE
-    most = max(1, room // _TABLE_SHARE // 2)
+    size = max(1, room // _TABLE_SHARE // 2)
     if len(couples) * 2 <= room * 3 // 4:
-        most = max(1, len(couples))
-    for start in range(0, len(couples), most):
-        yield couples[start : start + most]
+        size = max(1, len(couples))
+    for start in range(0, len(couples), size):
+        yield couples[start : start + size]
 
 
-def _forget(topology: Topology, couples: Sequence[tuple[str, str]]) -> None:
+def _forget(topology: Topology, couples: Sequence[_Couple]) -> None:
     """Give back the neighbour entries that these couples have of each other."""
     known: dict[str, list[IPv4Address | IPv6Address]] = {}
-    for one, other in couples:
-        for a, b in ((one, other), (other, one)):
-            known.setdefault(a, []).extend(_address(topology, b, family) for family in FAMILIES)
+    for couple in couples:
+        for tally in couple.tallies:
+            known.setdefault(tally.source, []).append(tally.address)
     for name, addresses in known.items():
 
         def forget(addresses: list[IPv4Address | IPv6Address] = addresses) -> None:
