@@ -306,6 +306,11 @@ class Trial(_Model):
         """Whether the trial may take part in a verdict."""
         return self.traffic is not None and not any(m.mark in EXCLUDING for m in self.marks)
 
+    @property
+    def spoiled_by_tester(self) -> bool:
+        """Whether generator or sink was the limit, and it says nothing of the node."""
+        return any(m.mark in ("generator-limited", "sink-limited") for m in self.marks)
+
     def marked(self, mark: Mark) -> bool:
         """Whether it carries this mark."""
         return any(m.mark == mark for m in self.marks)

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,13 +25,15 @@ from testbed.rigs import Pins
 from testbed.scenario import Point, Scenario, Variant, shortfalls
 from testbed.traffic.legs import TesterCpus
 from testbed.trial import Bench
-from testbed.trialplan import PlannedTrial, estimated_s, plan_trials
+from testbed.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
 
 DEFAULT_SEED: Final = 1
 REPORT_NAME: Final = "report.md"
 _LONGEST_NAME: Final = 32
 _FIRST_GUESS_S: Final = 0.6
 """What a trial costs beyond its traffic, until that has been measured."""
+_REPLACEMENT_ROUNDS: Final = 3
+"""How many pairs a load may get anew where the tester spoiled some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +127,9 @@ class _Run:
         self._began = time.monotonic()
         self._started = _now()
         self._overhead_s = _FIRST_GUESS_S
+        self._left = {trial.id: trial for trial in self._plan}
+        self._next_id = len(self._plan)
+        self._seen: set[str] = set()
         self.trials: list[results.Trial] = []
 
     def go(self) -> None:
@@ -160,19 +165,47 @@ class _Run:
             testbed=_testbed_name(self._scenario.name),
             pins=self._pins,
         ) as bench:
-            for trial in planned:
-                self._tell(f"{point.name}, {trial.load} load, {trial.variant} ({trial.pass_})")
-                begun = time.monotonic()
-                made = bench.run(
-                    trial, warm_up_s=self._extent.warm_up_s, started_s=round(self._elapsed(), 3)
-                )
-                self.trials.append(made)
-                if trial.fresh:
-                    cost = time.monotonic() - begun - trial.duration_s
-                    self._overhead_s += 0.2 * (cost - self._overhead_s)
-                if trial is planned[0]:
-                    self._see_devices(bench)
+            timing = [trial for trial in planned if trial.pass_ == "timing"]
+            counting = [trial for trial in planned if trial.pass_ == "counting"]
+            for trial in timing:
+                self._make(bench, trial)
+            for _ in range(_REPLACEMENT_ROUNDS):
+                more = self._replacements(timing)
+                timing += more
+                for trial in more:
+                    self._make(bench, trial)
+            for trial in counting:
+                self._make(bench, trial)
             self._notes.update(bench.notes)
+
+    def _make(self, bench: Bench, trial: PlannedTrial) -> None:
+        self._tell(f"{trial.point}, {trial.load} load, {trial.variant} ({trial.pass_})")
+        begun = time.monotonic()
+        made = bench.run(
+            trial, warm_up_s=self._extent.warm_up_s, started_s=round(self._elapsed(), 3)
+        )
+        self.trials.append(made)
+        self._left.pop(trial.id, None)
+        if trial.fresh:
+            cost = time.monotonic() - begun - trial.duration_s
+            self._overhead_s += 0.2 * (cost - self._overhead_s)
+        if trial.point not in self._seen:
+            self._seen.add(trial.point)
+            self._see_devices(bench)
+
+    def _replacements(self, timing: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+        """What a node did wrong stands: only what the tester spoiled is made again."""
+        spoiled = {trial.id for trial in self.trials if trial.spoiled_by_tester}
+        more = [
+            replace(trial, id=number)
+            for number, trial in enumerate(
+                replacements(self._scenario, timing, spoiled, pairs=self._extent.pairs),
+                start=self._next_id,
+            )
+        ]
+        self._next_id += len(more)
+        self._left.update((trial.id, trial) for trial in more)
+        return more
 
     def _see_devices(self, bench: Bench) -> None:
         """With the node running, so that its TAP is there."""
@@ -196,11 +229,11 @@ class _Run:
         return time.monotonic() - self._began
 
     def _tell(self, title: str) -> None:
-        left = self._plan[len(self.trials) :]
+        left = tuple(self._left.values())
         self._progress(
             Step(
                 done=len(self.trials),
-                total=len(self._plan),
+                total=len(self.trials) + len(left),
                 title=title,
                 elapsed_s=self._elapsed(),
                 remaining_s=estimated_s(left, warm_up_s=0.0, restart_s=self._overhead_s),

@@ -8,8 +8,8 @@ than one cell all of its pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from testbed.scenario import Extent, PassName, Scenario, Variant
 
@@ -51,6 +51,32 @@ def plan_trials(scenario: Scenario, *, quick: bool) -> tuple[PlannedTrial, ...]:
         )
         for number, (pass_, point, load, size, variant, pair, duration_s, fresh) in enumerate(steps)
     )
+
+
+def replacements(
+    scenario: Scenario, made: Sequence[PlannedTrial], spoiled: Collection[int], *, pairs: int
+) -> tuple[PlannedTrial, ...]:
+    """One more pair for each cell of which the tester has spoiled some and too few are left.
+
+    `made` are all timing trials of a point until now, `spoiled` the numbers of those that were
+    spoiled. The new ones have no number yet: they come after everything else that is planned.
+    """
+    cells: dict[tuple[str, int], list[PlannedTrial]] = {}
+    for trial in made:
+        cells.setdefault((trial.load, trial.frame_bytes), []).append(trial)
+    more: list[PlannedTrial] = []
+    for there in cells.values():
+        numbers = {trial.pair for trial in there}
+        lost = {trial.pair for trial in there if trial.id in spoiled}
+        if not lost or len(numbers - lost) >= pairs:
+            continue
+        pair = max(numbers) + 1
+        variants = _taking_part(scenario, "timing", there[0].load)
+        more += [
+            replace(there[0], id=-1, variant=variant.name, pair=pair, fresh=True)
+            for variant in (variants if pair % 2 == 0 else reversed(variants))
+        ]
+    return tuple(more)
 
 
 _Step = tuple[PassName, str, str, int, str, int, float, bool]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from test_scenario_files import SMALL, load
 
 from testbed.scenario import Scenario
-from testbed.trialplan import PlannedTrial, estimated_s, plan_trials
+from testbed.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
 
 THREE = SMALL + "  other: {batch: 8}\n"
 COUNTED = SMALL.replace("{batch: 32}", "{batch: 32}") + (
@@ -84,3 +85,33 @@ def test_the_estimate_adds_up_trials_warm_ups_and_restarts(scenario: Scenario) -
     plan = plan_trials(scenario, quick=False)
     # 20 timing trials of 10 s and 12 stretches of 0.5 s; 20 + 4 fresh nodes.
     assert estimated_s(plan, warm_up_s=1.0, restart_s=0.5) == pytest.approx(206 + 24 * 1.5)
+
+
+def timing(scenario: Scenario) -> list[PlannedTrial]:
+    return [trial for trial in plan_trials(scenario, quick=False) if trial.pass_ == "timing"]
+
+
+def test_a_spoiled_trial_costs_its_pair_and_its_cell_gets_another(scenario: Scenario) -> None:
+    made = timing(scenario)
+    spoiled = next(trial for trial in made if trial.load == "max")
+    more = replacements(scenario, made, {spoiled.id}, pairs=5)
+    assert [(t.load, t.variant, t.pair, t.fresh) for t in more] == [
+        ("max", "many", 5, True),
+        ("max", "one", 5, True),
+    ]
+
+
+def test_a_replacement_that_is_spoiled_too_is_replaced_in_the_other_order(
+    scenario: Scenario,
+) -> None:
+    made = timing(scenario)
+    first = replacements(scenario, made, {made[0].id}, pairs=5)
+    numbered = [replace(trial, id=1000 + number) for number, trial in enumerate(first)]
+    again = replacements(scenario, [*made, *numbered], {made[0].id, 1000}, pairs=5)
+    assert [(trial.variant, trial.pair) for trial in again] == [("one", 6), ("many", 6)]
+
+
+def test_enough_good_pairs_need_no_replacement(scenario: Scenario) -> None:
+    made = timing(scenario)
+    assert replacements(scenario, made, set(), pairs=5) == ()
+    assert replacements(scenario, made, {made[0].id}, pairs=4) == ()
