@@ -106,8 +106,8 @@ class LegRunner:
             spec = SinkSpec(place=route.collect, inner_at=route.leg.inner_at, cpus=self._cpus.sink)
             worker.begin("open", spec)
         # The first answer waits for an interpreter to start and load numpy.
-        generators = _all([(worker, 30.0) for worker in self._generators])
-        sinks = _all([(worker, 30.0) for worker in self._sinks])
+        answers = _all([(worker, 30.0) for worker in (*self._generators, *self._sinks)])
+        generators, sinks = answers[: len(routes)], answers[len(routes) :]
         for worker, route in zip(self._generators, routes, strict=True):
             worker.begin("load", route.leg.frames)
         _all([(worker, 30.0) for worker in self._generators])

@@ -4,15 +4,12 @@ A generator or a sink must have its CPU, its garbage collector and its schedulin
 so neither can be a thread. They speak over a socket pair in pickled values, parent and child being
 the same program. A worker ends when its parent does. Must not know what the jobs do.
 
-The child is ``python -m testbed.traffic.worker JOB DESCRIPTOR``.
+The child's end is `testbed.traffic.workermain`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -23,11 +20,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final, Protocol
 
-from testbed.measure import cpu
 from testbed.traffic.errors import TrafficError, WorkerDied
 
-_PR_SET_PDEATHSIG: Final = 1
-_PR_SET_TIMERSLACK: Final = 29
+_PROGRAM: Final = "testbed.traffic.workermain"
 _CLOSE_S: Final = 2.0
 
 
@@ -62,7 +57,7 @@ class Worker:
         """Start it. `cpus` are where it may run; it moves there itself, first of all."""
         ours, theirs = socket.socketpair()
         self.job = job
-        arguments = [sys.executable, "-m", "testbed.traffic.worker", job, str(theirs.fileno())]
+        arguments = [sys.executable, "-P", "-m", _PROGRAM, job, str(theirs.fileno())]
         if cpus is not None:
             arguments.append(",".join(map(str, cpus)))
         try:
@@ -186,34 +181,7 @@ def serve(job: Job, connection: Connection[Any, Any]) -> None:
         job.close()
 
 
-def become_worker(parent: int) -> None:
-    """Die with the parent, leave Ctrl-C to it, and sleep as exactly as asked."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() != parent:  # it died before we could ask
-        os._exit(1)
-
-
-def main(arguments: list[str]) -> int:
-    """Run one job: name, descriptor of the socket, and optionally CPUs."""
-    become_worker(os.getppid())
-    name, descriptor, *cpus = arguments
-    if cpus:
-        cpu.pin(0, map(int, cpus[0].split(",")))
-    from testbed.traffic.jobs import make_job
-
-    connection: Connection[Any, Any] = Connection(int(descriptor))
-    serve(make_job(name), connection)
-    return 0
-
-
 def wait_until_ns(time_ns: int) -> None:
     """Sleep until that time of CLOCK_MONOTONIC."""
     while (left := time_ns - time.monotonic_ns()) > 0:
         time.sleep(left * 1e-9)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

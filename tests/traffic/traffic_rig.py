@@ -28,7 +28,7 @@ class Wire:
 
     tester: str
     node: str
-    _started: list[subprocess.Popen[str]] = field(default_factory=list)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
     def end(self) -> Place:
@@ -44,23 +44,15 @@ class Wire:
         assert kind in ("obu", "rsu")
         return NodeUnderTest(kind="obu" if kind == "obu" else "rsu", mac=NODE_MAC, netns=self.node)
 
-    def start(self, kind: str, *options: str) -> subprocess.Popen[str]:
-        """A small node; it is ready when this returns."""
-        process = subprocess.Popen(
-            ["ip", "netns", "exec", self.node, sys.executable, "-S", str(NODE), kind, *options],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._started.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        return process
+    def start(self, kind: str, *options: str) -> None:
+        """A small node at the node's end; it is ready when this returns."""
+        small_node(self, self.node, kind, *options)
 
     def stop(self) -> None:
-        for process in self._started:
+        for process in self.started:
             process.kill()
             process.communicate()
-        self._started.clear()
+        self.started.clear()
 
     def link(self, place: Place, *, up: bool) -> None:
         run_in(place.netns, lambda: netif.set_up(place.ifname, up))
@@ -94,3 +86,15 @@ def wired(name: str) -> Iterator[Wire]:
 def quieten() -> None:
     """Nothing is said in this namespace of the kernel's own accord."""
     Path("/proc/sys/net/ipv6/conf/radio0/disable_ipv6").write_text("1")
+
+
+def small_node(wire: Wire, where: str, kind: str, *options: str) -> None:
+    """A small node in that namespace, ended with the wire; it is ready when this returns."""
+    process = subprocess.Popen(
+        ["ip", "netns", "exec", where, sys.executable, "-S", str(NODE), kind, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wire.started.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"

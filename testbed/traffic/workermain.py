@@ -1,0 +1,47 @@
+"""A worker process: ``python -m testbed.traffic.workermain JOB DESCRIPTOR [CPU,…]``.
+
+Apart from `testbed.traffic.worker`, so that what both ends send each other is of one module. Must not
+know what the job does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+from testbed.measure import cpu
+from testbed.traffic.worker import serve
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_TIMERSLACK: Final = 29
+
+
+def become_worker(parent: int) -> None:
+    """Die with the parent, leave Ctrl-C to it, and sleep as exactly as asked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() != parent:  # it died before we could ask
+        os._exit(1)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job: name, descriptor of the socket, and optionally CPUs."""
+    become_worker(os.getppid())
+    name, descriptor, *cpus = arguments
+    if cpus:
+        cpu.pin(0, map(int, cpus[0].split(",")))
+    from testbed.traffic.jobs import make_job
+
+    connection: Connection[Any, Any] = Connection(int(descriptor))
+    serve(make_job(name), connection)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
