@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import combinations
@@ -153,7 +153,11 @@ def reach(
     under_way: deque[_Batch] = deque()
     done = 0
     try:
-        with Pinger(namespaces, families, timeout_s=timeout_s) as pinger:
+        with (
+            ExitStack() as stack,
+            Pinger(namespaces, families, timeout_s=timeout_s) as pinger,
+        ):
+            tables = _Tables(topology.name, stack)
             while waiting or under_way:
                 if under_way and pinger.settled(under_way[0].last):
                     batch = under_way.popleft()
@@ -164,7 +168,7 @@ def reach(
                     continue
                 if batch.round == rounds:
                     if give_back:
-                        _forget(topology, batch.couples)
+                        tables.forget(batch.couples)
                     continue
                 for couple in batch.couples:
                     done += len(couple.tallies)
@@ -228,19 +232,37 @@ def _batches(couples: list[_Couple]) -> Iterator[list[_Couple]]:
         yield couples[start : start + size]
 
 
-def _forget(topology: Topology, couples: Sequence[_Couple]) -> None:
-    """Give back the neighbour entries that these couples have of each other."""
-    known: dict[str, list[IPv4Address | IPv6Address]] = {}
-    for couple in couples:
-        for tally in couple.tallies:
-            known.setdefault(tally.source, []).append(tally.address)
-    for name, addresses in known.items():
+class _Tables:
+    """The neighbour tables of the nodes, each opened when it is first needed and kept."""
 
-        def forget(addresses: list[IPv4Address | IPv6Address] = addresses) -> None:
-            with suppress(OSError), NeighbourTable(TAP_INTERFACE) as table:
+    def __init__(self, testbed: str, stack: ExitStack) -> None:
+        self._testbed = testbed
+        self._stack = stack
+        self._open: dict[str, NeighbourTable | None] = {}
+
+    def forget(self, couples: Sequence[_Couple]) -> None:
+        """Give back the entries that these couples have of each other."""
+        known: dict[str, list[IPv4Address | IPv6Address]] = {}
+        for couple in couples:
+            for tally in couple.tallies:
+                known.setdefault(tally.source, []).append(tally.address)
+        for name, addresses in known.items():
+            if name not in self._open:
+                self._open[name] = self._enter(name)
+            table = self._open[name]
+            if table is not None:
                 table.forget(addresses)
 
-        netns.run_in(netns.namespace_name(topology.name, name), forget)
+    def _enter(self, name: str) -> NeighbourTable | None:
+        try:
+            return self._stack.enter_context(
+                netns.run_in(
+                    netns.namespace_name(self._testbed, name),
+                    lambda: NeighbourTable(TAP_INTERFACE),
+                )
+            )
+        except OSError:  # without a TAP it knows nobody
+            return None
 
 
 def _result(tally: Tally) -> PairResult:
