@@ -1,7 +1,7 @@
 """A worker process: ``python -m testbed.traffic.workermain JOB DESCRIPTOR [CPU,…]``.
 
-Apart from `testbed.traffic.worker`, so that what both ends send each other is of one module. Must not
-know what the job does.
+Apart from `testbed.traffic.worker`, so that both ends know what they send each other by one name.
+Must not know what the job does.
 """
 
 from __future__ import annotations
