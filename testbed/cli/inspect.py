@@ -133,7 +133,7 @@ def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
-    """Run a command in a node's namespace: NODE -- COMMAND ARGS…
+    """Run a command in a node: NODE -- COMMAND ARGS.
 
     The command takes this one's place, with its streams and its terminal; its exit code is the
     exit code. What it leaves running ends with `testbed down`.
@@ -142,7 +142,7 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     if command[0] == "--":
         command = command[1:]
     if not command:
-        raise click.UsageError("Which command? NODE -- COMMAND ARGS…")
+        raise click.UsageError("Which command? NODE -- COMMAND ARGS.")
 
     from testbed import console, journal, netns, processes
     from testbed.cli.running import check_node, topology_of
@@ -215,9 +215,9 @@ def ping(
     timeout: float,
     format: str,
 ) -> None:
-    """Find out who reaches whom, through the TAPs: every pair of nodes, or of those named.
+    """Find out who reaches whom, through the TAPs.
 
-    Every node pings every other, IPv4 and IPv6. Shows a matrix of round-trip times with losses.
+    Every node pings every other, or those named do, IPv4 and IPv6. Shows a matrix of round-trip times with losses.
     Ends with 3 where a node does not reach another.
     """
     from testbed import console

@@ -40,9 +40,6 @@ def testbeds_of_runs() -> list[str]:
     return [one for one in os.listdir(folder) if "tbttiny" in one] if folder.is_dir() else []
 
 
-testbeds_of_runs.__test__ = False  # type: ignore[attr-defined]
-
-
 @pytest.fixture(scope="module")
 def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scenario") / "tiny.yaml"
