@@ -26,10 +26,11 @@ NOT_FOUND = 127
 @click.option("--all", is_flag=True, help="List the testbeds that are up instead.")
 @format_option
 def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
-    """Show what runs: the nodes of a testbed, or everything about one NODE.
+    """Show what runs: nodes, their upstreams and engines.
 
-    For each node its state, its upstream, the RSU behind that and the hops to it, the engines that
-    it really uses, and in words what is wrong with it.
+    All of a testbed, or everything about one NODE. For each node its state, its upstream, the RSU
+    behind that and the hops to it, the engines that it really uses, and in words what is wrong
+    with it.
     """
     from testbed import console
     from testbed import inspect as looking
@@ -217,8 +218,8 @@ def ping(
 ) -> None:
     """Find out who reaches whom, through the TAPs.
 
-    Every node pings every other, or those named do, IPv4 and IPv6. Shows a matrix of round-trip times with losses.
-    Ends with 3 where a node does not reach another.
+    Every node pings every other, or those named do, IPv4 and IPv6. Shows a matrix of round-trip
+    times with losses. Ends with 3 where a node does not reach another.
     """
     from testbed import console
     from testbed.cli import reachability

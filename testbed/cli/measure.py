@@ -48,7 +48,7 @@ fail_on_option = click.option(
 def run(
     scenario: str, quick: bool, output: str | None, fail_on: frozenset[str], seed: int | None
 ) -> None:
-    """Measure, compare, and hold the outcome against the documented targets.
+    """Measure, compare, and check the documented targets.
 
     SCENARIO is a path, or the name of a shipped scenario (batching). Brings its topology up, makes
     all trials, takes it down, writes the result and its report, and prints the targets with their
