@@ -32,6 +32,7 @@ _BLOCK_BYTES = 1 << 16
 _DONTWAIT: Final = socket.MSG_DONTWAIT
 # Nothing is wrong with the frame: room is missing for the moment.
 _LATER: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})
+_NOT_TAKEN: Final = abi.STATUS_SEND_REQUEST | abi.STATUS_WRONG_FORMAT
 
 
 class TxRing:
@@ -82,6 +83,8 @@ class TxRing:
         self.address = self._map.address
         self.frames: npt.NDArray[np.uint8] = memory.reshape(slots, slot_bytes)
         self._status = words_of(self.frames, abi.V2_STATUS)
+        self._words = memory.view(np.uint32).data
+        self._slot_words = slot_bytes // 4
         self._length = words_of(self.frames, abi.V2_LEN)
         self._copied = halves_of(self.frames, vnet_start + 2)
         halves_of(self.frames, abi.V2_MAC)[:] = vnet_start
@@ -99,9 +102,10 @@ class TxRing:
         One slot of the ring always stays empty, so that full and empty differ.
         """
         free = min(limit, self.slots - 1 - self.unsent, self.slots - self.tail)
-        used = self._status[self.tail : self.tail + free] != abi.STATUS_AVAILABLE
-        first_used = int(used.argmax()) if free else 0
-        return first_used if free and used[first_used] else free
+        used = self._status[self.tail : self.tail + free]
+        if not used.any():
+            return free
+        return int((used != abi.STATUS_AVAILABLE).argmax())
 
     def commit(self, length: npt.NDArray[np.integer] | int, count: int) -> None:
         """Rows `tail` … `tail + count - 1` hold frames of these lengths (bytes), to be sent.
@@ -109,12 +113,18 @@ class TxRing:
         ValueError, and nothing committed, for a length under 14 or past `frame_limit`. `count`
         must be within `room`.
         """
-        lengths = np.broadcast_to(np.asarray(length), (count,))
-        if count and (lengths.min() < 14 or lengths.max() > self.frame_limit):
+        if isinstance(length, int):
+            shortest = longest = length
+        elif count:
+            length = length[:count]
+            shortest, longest = np.minimum.reduce(length), np.maximum.reduce(length)
+        else:
+            return
+        if shortest < 14 or longest > self.frame_limit:
             raise ValueError(f"a frame has 14 to {self.frame_limit} bytes")
         rows = slice(self.tail, self.tail + count)
-        self._length[rows] = lengths + abi.VNET_BYTES
-        self._copied[rows] = lengths
+        self._length[rows] = length + abi.VNET_BYTES
+        self._copied[rows] = length
         self._status[rows] = abi.STATUS_SEND_REQUEST
         self.tail = (self.tail + count) & (self.slots - 1)
 
@@ -138,12 +148,12 @@ class TxRing:
     def _advance(self) -> int:
         """Move past what the kernel took: it works in order and stops at the first it leaves."""
         count = self.unsent
-        if not count:
-            return 0
+        last = (self.tail - 1) & (self.slots - 1)
+        if not count or not self._words[last * self._slot_words] & _NOT_TAKEN:
+            self._head = self.tail
+            return count
         rows = (self._head + np.arange(count)) & (self.slots - 1)
-        left = self._status[rows] & (abi.STATUS_SEND_REQUEST | abi.STATUS_WRONG_FORMAT) != 0
-        first = int(left.argmax())
-        taken = first if left[first] else count
+        taken = int((self._status[rows] & _NOT_TAKEN != 0).argmax())
         self._head = (self._head + taken) & (self.slots - 1)
         return taken
 

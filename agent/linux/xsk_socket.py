@@ -207,11 +207,9 @@ class XskSocket:
             elements = self._tx.elements
             elements["addr"][head] = addresses[:first]
             elements["len"][head] = lengths[:first]
-            elements["options"][head] = 0
             if rest.stop:
                 elements["addr"][rest] = addresses[first:count]
                 elements["len"][rest] = lengths[first:count]
-                elements["options"][rest] = 0
             self._tx.publish(count)
             self._in_flight += count
         return count
