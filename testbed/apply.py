@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Final
 
 from testbed import netns
+from testbed.errors import TestbedError
 from testbed.interrupts import Interrupts
 from testbed.journal import Entry, Journal
 from testbed.kernel import Kernel
@@ -137,7 +138,10 @@ class Applier:
             with self._timeline.phase(name, len(todo)) as step:
                 for number, operation in enumerate(todo, start=1):
                     self._interrupts.check()
-                    self._make(operation)
+                    try:
+                        self._make(operation)
+                    except OSError as error:
+                        raise TestbedError(f"{operation.key}: {error}") from error
                     step(number)
 
     def _make(self, operation: Operation) -> None:

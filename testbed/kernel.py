@@ -127,8 +127,11 @@ class Kernel:
             if operation.medium:
                 _set_ipv6("all", "disable_ipv6", "1")
                 _set_ipv6("default", "disable_ipv6", "1")
-            with IPRoute() as inside:
-                inside.link("set", index=1, ifalias=mark, state="up")
+            try:
+                with IPRoute() as inside:
+                    inside.link("set", index=1, ifalias=mark, state="up")
+            except NetlinkError as error:
+                raise KernelError(f"loopback of {operation.netns}: {error}") from error
 
         return netns.create(operation.netns, prepare=prepare, record=record)
 
@@ -254,7 +257,10 @@ def _remove_link(namespace: str, interface: str) -> bool:
             found = inside.link_lookup(ifname=interface)
             if not found:
                 return False
-            inside.link("del", index=found[0])
+            try:
+                inside.link("del", index=found[0])
+            except NetlinkError as error:
+                raise KernelError(f"{interface} in {namespace} stays: {error}") from error
             return True
 
     try:

@@ -26,6 +26,9 @@ __all__ = ["Launcher", "LauncherGone", "NodeSpec", "NodeStatus", "Snapshot", "sp
 _ANSWER_S: Final = 30.0
 """The launcher answers at once, but for what is asked of it with a time of its own."""
 
+_LOOKING_SHARE: Final = 4
+"""Time spent waiting, for each unit of time spent looking at what changed."""
+
 
 class LauncherGone(TestbedError):
     """No launcher answers for that testbed."""
@@ -137,19 +140,23 @@ class Launcher:
         """
         deadline = time.monotonic() + timeout_s
         now = self.snapshot()
-        while not predicate(now.nodes):
+        while True:
+            begun = time.thread_time()
+            if predicate(now.nodes):
+                return now
             if check is not None:
                 check()
             remaining_s = deadline - time.monotonic()
             if remaining_s <= 0:
-                break
+                return now
             patience_s = remaining_s if check is None else min(remaining_s, check_every_s)
-            now = _snapshot(
-                self._ask(
-                    {"cmd": "watch", "serial": now.serial, "timeout_s": patience_s}, patience_s
-                )
-            )
-        return now
+            now = self._watch(now.serial, patience_s)
+            # While many nodes start, each of them is news: looking must not cost what they need.
+            time.sleep(min(_LOOKING_SHARE * (time.thread_time() - begun), 0.05))
+
+    def _watch(self, serial: int, timeout_s: float) -> Snapshot:
+        request = {"cmd": "watch", "serial": serial, "timeout_s": timeout_s}
+        return _snapshot(self._ask(request, timeout_s))
 
     def shutdown(self, timeout_s: float = 2.0) -> None:
         """Let all nodes leave as `stop` does, and then the launcher itself; waits for both."""

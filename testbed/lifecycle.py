@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import Final
 
-from testbed import journal, limits, removal, rundir
+from testbed import journal, limits, netns, removal, rundir
 from testbed.apply import Phase, Progress, Timeline
 from testbed.bringup import BringUp
 from testbed.errors import InputError
@@ -35,6 +36,9 @@ __all__ = [
     "down_all",
     "up",
 ]
+
+_LONGEST_FILE_NAME: Final = 255
+"""NAME_MAX: a namespace is known by a file."""
 
 
 def up(
@@ -63,6 +67,9 @@ def up(
     known = {node.name for node in topology.nodes}
     if not isinstance(agents, bool) and (unknown := sorted(set(agents) - known)):
         raise InputError(f"no such node: {', '.join(unknown)}")
+    for name in known:
+        if len(netns.namespace_name(topology.name, name)) > _LONGEST_FILE_NAME:
+            raise InputError("node name", value=name, expected="a shorter name")
     timeline = Timeline(progress)
     with timeline.phase("checks", 1):
         limits.require_rights()

@@ -212,8 +212,13 @@ def attach(name: str) -> Running:
 
 
 def read_topology(run: RunDir) -> Topology | None:
-    """The topology of a testbed as it was resolved; None if there is no such testbed."""
+    """The topology of a testbed as it was resolved; None if there is no such testbed.
+
+    :raises TestbedError: another version wrote it.
+    """
     try:
         return Topology.from_json(json.loads(run.topology.read_text()))
     except FileNotFoundError:
         return None
+    except (KeyError, TypeError, ValueError) as error:
+        raise TestbedError(f"{run.topology}: not of this version ({error!r})") from error

@@ -80,7 +80,7 @@ def test_killed_after_any_line_of_the_journal(run_dir: Path, testbed_name: str, 
     total = journal.read_bytes().count(b"\n")
     lifecycle.down(testbed_name)
     assert total > 30
-    step = 3 if what == "programs" else 7
+    step = 5 if what == "programs" else 11
     for lines in range(1, total + 1, step):
         kill_after_lines(begin(UP, testbed_name, what), journal, lines)
         lifecycle.down_all()
@@ -94,7 +94,7 @@ def test_killed_at_any_moment(run_dir: Path, testbed_name: str) -> None:
     assert whole.wait(60) == 0
     whole_s = time.monotonic() - begun
     lifecycle.down(testbed_name)
-    for _ in range(15):
+    for _ in range(12):
         process = begin(UP, testbed_name, "agents")
         delay_s = chance.uniform(0, whole_s)
         try:
@@ -110,7 +110,7 @@ def test_a_change_killed_at_any_line_is_finished_by_the_next_up(
     run_dir: Path, testbed_name: str
 ) -> None:
     journal = run_dir / testbed_name / "journal.jsonl"
-    for more in range(1, 40, 4):
+    for more in range(1, 40, 6):
         lifecycle.up(road(testbed_name)).close()
         before = journal.read_bytes().count(b"\n")
         kill_after_lines(begin(CHANGE, testbed_name), journal, before + more)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -276,15 +277,35 @@ def test_its_nodes_do_not_outlive_it(
 
 
 def test_it_is_nobodys_child_and_outlives_who_started_it(run: RunDir) -> None:
-    pid = os.fork()
-    if pid == 0:
-        start(run)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\n"
+        "from test_launcher import start\n"
+        "from testbed.rundir import RunDir\n"
+        "start(RunDir(Path(sys.argv[2]))).close()\n"
+    )
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", script, here, str(run.path)], check=True, timeout=60)
     with Launcher.connect(run) as launcher:
-        snapshot = launcher.snapshot()
-    stat = Path(f"/proc/{snapshot.pid}/stat").read_text()
-    assert stat.rpartition(")")[2].split()[1] != str(os.getpid())
+        pid = launcher.snapshot().pid
+    # Init, or whoever adopts orphans here, but nobody of ours.
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent != os.getpid()
+    assert parent not in {marked.pid for marked in processes.find_marked(run.path)}
+
+
+def test_it_loads_nothing_that_an_agent_does_not_need() -> None:
+    """Every node carries in memory what the launcher has loaded."""
+    script = (
+        "import sys; from testbed import launch_child, launcher; launch_child.preload()\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    ).stdout.split()
+    assert "numpy" in loaded
+    heavy = {"pydantic", "pyroute2", "rich", "scipy", "scapy", "click", "yaml", "asyncio"}
+    assert heavy & set(loaded) == set()
 
 
 def test_it_does_not_start_in_the_directory_of_a_later_testbed(run: RunDir) -> None:
