@@ -15,7 +15,7 @@ from testbed.measure import cpu
 from testbed.traffic import scheduling
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.generator import Generator, GeneratorSpec
-from testbed.traffic.sink import POLL_S, Opened, Sink, SinkSpec
+from testbed.traffic.sink import AT_ONCE, POLL_S, Opened, Sink, SinkSpec
 from testbed.traffic.speaker import Speaker, SpeakerSpec
 from testbed.traffic.worker import Job
 
@@ -105,8 +105,7 @@ class SinkJob:
     def idle(self) -> float | None:
         if self._sink is None:
             return None
-        self._sink.drain()
-        return POLL_S
+        return 0.0 if self._sink.drain() >= AT_ONCE else POLL_S
 
     def close(self) -> None:
         if self._sink is not None:

@@ -9,6 +9,7 @@ told what to expect.
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import socket
 import time
@@ -31,11 +32,13 @@ from testbed.traffic.sequence import Accountant, StreamCounts
 DEFAULT_BUFFER_BYTES: Final = 64 << 20
 POLL_S: Final = 0.001
 """How often the socket is emptied."""
+AT_ONCE: Final = 1 << 14
+"""Frames after which emptying pauses to hear commands."""
 
 WARM_UP: Final = 0
 TRIAL: Final = 1
 
-_ROWS: Final = 512
+_ROWS: Final = 256
 _HELD: Final = 4096
 _CONTROL_BYTES: Final = 64
 _SO_TIMESTAMPNS: Final = 35
@@ -273,10 +276,11 @@ class Sink:
         self._counting().count_from_ns = time_ns
 
     def drain(self) -> int:
-        """Take all that waits; how many frames that was."""
+        """Take what waits, `AT_ONCE` frames or a few more at most; how many that was."""
         run = self._run
         taken = 0
-        while True:
+        # Bounded, so that commands are heard while more comes in than can be taken out.
+        while taken < AT_ONCE:
             try:
                 n = self._table.recv(self._fd, _ROWS, socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -290,6 +294,8 @@ class Sink:
                 self._take(run, n)
             if n < _ROWS:
                 break
+            # A generator of the same rank on the same CPU may have a frame due.
+            os.sched_yield()
         if run is not None and taken:
             self._settle(run)
             run.last_heard_ns = time.monotonic_ns()
@@ -355,7 +361,8 @@ class Sink:
 
     def _throw_away(self) -> None:
         run, self._run = self._run, None
-        self.drain()
+        while self.drain() >= AT_ONCE:
+            pass
         self._run = run
 
     def _take(self, run: _Run, n: int) -> None:
