@@ -6,10 +6,11 @@ socket. Must not know what traffic passes, nor what the figures are for.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from testbed import results
 from testbed.errors import Lacking
@@ -24,6 +25,10 @@ from testbed.measure.counters import (
     class_of,
     descriptor_sides,
 )
+
+_IDLE_LOOK_S: Final = 0.02
+_IDLE_NS: Final = 1_000_000
+_IDLE_LIMIT_NS: Final = 2_000_000_000
 
 Ask = Callable[[], Mapping[str, Any] | None]
 """The node's own counts now; None from a node that does not tell."""
@@ -106,6 +111,24 @@ class NodeWatch:
         for counters in (self._software, self._calls):
             if counters is not None:
                 counters.start()
+
+    def wait_idle(self) -> None:
+        """Wait until the node has worked off what it was given: it neither runs nor waits to run.
+
+        Seen from outside, so that it is not woken by the question. Gives up after two seconds.
+        """
+        deadline = self._clock() + _IDLE_LIMIT_NS
+        try:
+            before = procstat.cpu_time(self._pid)
+            while self._clock() < deadline:
+                time.sleep(_IDLE_LOOK_S)
+                now = procstat.cpu_time(self._pid)
+                used = now.since(before)
+                if used.total_ns + used.run_delay_ns < _IDLE_NS:
+                    return
+                before = now
+        except ProcessLookupError:
+            return
 
     def end(self) -> None:
         """The window ends."""

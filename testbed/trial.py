@@ -160,6 +160,8 @@ class Bench:
             # Over the whole stretch, idle to idle, so that kernel and node count the same calls.
             start()
             traffic = self._rig.offer(load, duration_s=planned.duration_s)
+            for watch in watches:
+                watch.wait_idle()
             end()
             return traffic
         return self._rig.offer(

@@ -86,7 +86,10 @@ def caveats(result: Result) -> Section:
 
 
 def _set_aside(result: Result) -> Iterator[str]:
-    """Marks by cell and variant, with how many trials carry them and one reason as an example."""
+    """Marks, with the trials that carry them by cell and variant, and one reason as an example."""
+    found: dict[tuple[str, str], list[str]] = {}
+    example: dict[tuple[str, str], str] = {}
+    several = len(result.scenario.points) > 1
     for place in cells(result):
         for variant in result.scenario.variants:
             for phase in PHASES:
@@ -94,14 +97,18 @@ def _set_aside(result: Result) -> Iterator[str]:
                 marks = [m for trial in trials for m in trial.marks if m.mark != "lower-bound"]
                 for mark in dict.fromkeys(m.mark for m in marks):
                     same = [m for m in marks if m.mark == mark]
-                    effect = (
-                        "no verdict from them" if mark in EXCLUDING else "still part of the verdict"
+                    where = f"{place.point}, " if several else ""
+                    found.setdefault((mark, phase), []).append(
+                        f"{len(same)} of {len(trials)} of {variant.name} "
+                        f"at {where}{place.load} load"
                     )
-                    yield (
-                        f"{len(same)} of {len(trials)} {phase} trials of {variant.name} at "
-                        f"{place.load} load ({point_text(result.point(place.point))}) are "
-                        f"{mark}, {effect}: {same[0].why}."
-                    )
+                    example.setdefault((mark, phase), same[0].why)
+    for (kind, name), where_found in found.items():
+        effect = "no verdict from them" if kind in EXCLUDING else "still part of verdicts"
+        yield (
+            f"{name.title()} trials that are {kind}, {effect}: {'; '.join(where_found)}. "
+            f"The first: {example[kind, name]}."
+        )
 
 
 def _fallbacks(result: Result) -> Iterator[str]:

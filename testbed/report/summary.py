@@ -124,13 +124,19 @@ def _reasons(findings: tuple[Finding, ...]) -> Bullets:
     for finding in findings:
         if finding.plain:
             continue
-        load = f" ({finding.cell.load})" if finding.cell and len(finding.target.bands) > 1 else ""
-        claims = said.setdefault((finding.verdict, finding.reason), [])
-        claims.append(finding.target.claim + load)
+        claim = finding.target.claim
+        if finding.cell and len(finding.target.bands) > 1:
+            claim += f" at {finding.cell.load} load"
+        if finding.pairs_needed:
+            claim += f" ({finding.pairs_needed})"
+        reason = finding.reason
+        if finding.verdict is Verdict.INCONCLUSIVE:
+            reason += "; in brackets about how many pairs would decide it"
+        said.setdefault((finding.verdict, reason), []).append(claim)
     order = [str(verdict) for verdict in Verdict]
     return Bullets(
         items=tuple(
-            f"{verdict}: {'; '.join(dict.fromkeys(claims))} — {reason}."
+            f"{verdict}, {reason}: {'; '.join(dict.fromkeys(claims))}."
             for (verdict, reason), claims in sorted(
                 said.items(), key=lambda item: order.index(item[0][0])
             )

@@ -137,13 +137,10 @@ def judge(
         backwards = " and the change goes the other way" if best < 0 < least else ""
         return Verdict.MISSED, f"the whole interval falls short of {end}{backwards}", None
     needed_pairs = pairs_to_decide(estimate, target.least)
-    if needed_pairs is None:
-        settle = "it lies so close that no number of pairs would tell"
-    else:
-        settle = f"about {_pairs(needed_pairs)} would decide it"
+    close = "" if needed_pairs else ", so close that no number of pairs would tell"
     return (
         Verdict.INCONCLUSIVE,
-        f"the interval lies on both sides of {end}; {settle}",
+        f"the interval lies on both sides of {end}{close}",
         needed_pairs,
     )
 
