@@ -7,9 +7,10 @@ block of small frames takes little memory and cache.
 
 Latency. `block_timeout_ms` is in whole milliseconds, at least 1, and runs freely, not from the
 first frame on: a frame waits between nothing and the timeout for it, if the block does not fill.
-With 0 the kernel chooses a time from the link's speed (8 ms where it knows none, as on veth), so
-0 is refused here: whoever wants no latency uses `tpacket_rx.RxRing`. Before Linux 6.18 the timer
-counts in ticks: with HZ=250 one millisecond means four to eight.
+With 0 the kernel computes a time from the block's size and the link's speed (measured on veth: 1
+ms; 8 where the device tells no speed), so 0 is no way to less latency, and is refused here:
+whoever wants none uses `tpacket_rx.RxRing`. Before Linux 6.18 the timer counts in ticks: with
+HZ=250 one millisecond means four to eight.
 
 The kernel fills blocks from other CPUs: strongly ordered machines only (see `ordering`).
 Knows nothing of protocols. Sources: packet(7), Documentation/networking/packet_mmap.rst.
