@@ -281,11 +281,15 @@ def test_a_send_that_fails_makes_the_next_candidate_the_upstream(net: Net) -> No
     assert agent.stats()["drops"]["wire_send_unreachable"] >= 1
 
 
-def test_an_interface_that_is_removed_ends_it_with_one_clear_line(net: Net) -> None:
-    agent, _ = joined(net)
-    agent.namespace.ip("link", "del", "dev", RADIO)
+@pytest.mark.parametrize("ifname", [RADIO, TAP])
+@pytest.mark.parametrize("handler", HANDLERS)
+def test_an_interface_that_is_removed_ends_it_with_one_clear_line(
+    net: Net, handler: str, ifname: str
+) -> None:
+    agent, _ = joined(net, "--handler", handler)
+    agent.namespace.ip("link", "del", "dev", ifname)
     assert agent.process.wait(10) == 1
-    assert f"interface {RADIO} was removed" in agent.log.read_text().splitlines()[-1]
+    assert f"interface {ifname} was removed" in agent.log.read_text().splitlines()[-1]
     assert json.loads(agent.stats_file.read_text())["schema"] == 1
 
 
