@@ -7,13 +7,9 @@ operation when told to, and whoever tells it has written that down before.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -22,17 +18,11 @@ from pyroute2.iproute.linux import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.linux import netif
-from testbed import netns, tcmessages
-from testbed.errors import Lacking, TestbedError
+from testbed import netns
+from testbed.errors import Lacking
+from testbed.hearing import KernelError, MediumPorts
 from testbed.model import RADIO_INTERFACE
 from testbed.plan import Hear, MakeCable, MakeNamespace, MakePort
-
-_SIOCGIFINDEX: Final = 0x8933
-_NETLINK_CAP_ACK: Final = 10
-_NETLINK_EXT_ACK: Final = 11
-_SOL_NETLINK: Final = 270
-_NLMSG_ERROR: Final = 2
-_NLMSGERR_ATTR_MSG: Final = 1
 
 # Interfaces made in a node's namespace say nothing of their own accord: no router solicitation, no
 # link-local address, no detection of duplicates. What is heard in there, the node itself has sent.
@@ -44,25 +34,6 @@ _QUIET: Final = (
     ("dad_transmits", "0"),
     ("router_solicitations", "0"),
 )
-
-
-class KernelError(TestbedError):
-    """The kernel refused an operation."""
-
-
-@dataclass(slots=True)
-class _MediumSockets:
-    netlink: socket.socket
-    lookup: socket.socket
-
-    def index_of(self, port: str) -> int:
-        # Asked through a socket that was made in there: netdevice(7) answers for its namespace.
-        answer = fcntl.ioctl(self.lookup, _SIOCGIFINDEX, struct.pack("16s24x", port.encode()))
-        return int(struct.unpack_from("=i", answer, 16)[0])
-
-    def close(self) -> None:
-        self.netlink.close()
-        self.lookup.close()
 
 
 def _set(path: str, value: str) -> None:
@@ -88,13 +59,13 @@ class Kernel:
     def __init__(self) -> None:
         """Open what operations need; nothing is made."""
         self._route: Any = IPRoute()
-        self._mediums: dict[str, _MediumSockets] = {}
+        self._mediums: dict[str, MediumPorts] = {}
 
     def close(self) -> None:
         """Let go of sockets; a socket would keep the namespace of a removed medium alive."""
         self._route.close()
-        for sockets in self._mediums.values():
-            sockets.close()
+        for ports in self._mediums.values():
+            ports.close()
         self._mediums.clear()
 
     def __enter__(self) -> Kernel:
@@ -155,12 +126,7 @@ class Kernel:
         )
         netns.run_in(operation.netns, _start_radio)
         netns.run_in(operation.medium, lambda: netif.set_up(operation.port))
-        sockets = self._medium(operation.medium)
-        _talk(
-            sockets.netlink,
-            tcmessages.prepare_port(sockets.index_of(operation.port)),
-            operation.port,
-        )
+        self._medium(operation.medium).prepare(operation.port)
 
     def _make_veth(
         self, near: tuple[str, str, str], far: tuple[str, str, str], *, mtu: int
@@ -199,34 +165,19 @@ class Kernel:
 
         :raises KernelError: a port is not there, or the kernel refused.
         """
-        sockets = self._medium(medium)
-        try:
-            interface = sockets.index_of(port)
-            listeners = [sockets.index_of(peer) for peer in peers]
-        except OSError as error:
-            raise KernelError(f"{medium}: a port among {port}, {peers}: {error.strerror}") from None
-        old = _chains(sockets.netlink, interface)
-        # Never one that was in use a moment ago: the kernel lets go of a chain in its own time.
-        new = max(old, default=0) % tcmessages.LAST_CHAIN + 1
-        what = f"{medium} {port}"
-        _talk(sockets.netlink, tcmessages.set_peers(interface, listeners, chain=new), what)
-        for chain in old:
-            # For the same reason one may be listed and be gone when it is to be removed.
-            with suppress(KernelError):
-                if chain:
-                    _talk(sockets.netlink, [tcmessages.drop_chain(interface, chain)], what)
+        self._medium(medium).set_hearing(port, peers)
 
-    def _medium(self, medium: str) -> _MediumSockets:
-        sockets = self._mediums.get(medium)
-        if sockets is None:
-            sockets = self._mediums[medium] = netns.run_in(medium, _open_medium)
-        return sockets
+    def _medium(self, medium: str) -> MediumPorts:
+        ports = self._mediums.get(medium)
+        if ports is None:
+            ports = self._mediums[medium] = MediumPorts(medium)
+        return ports
 
     def forget_medium(self, medium: str) -> None:
         """Let go of the sockets in a medium that is being removed."""
-        sockets = self._mediums.pop(medium, None)
-        if sockets is not None:
-            sockets.close()
+        ports = self._mediums.pop(medium, None)
+        if ports is not None:
+            ports.close()
 
     def read_mark(self, namespace: str) -> str | None:
         """The alias of the loopback in a namespace; None without one, or without the namespace."""
@@ -278,45 +229,3 @@ def _start_radio() -> None:
     # Nothing but the protocol's frames may come from a radio.
     _set_ipv6(RADIO_INTERFACE, "disable_ipv6", "1")
     netif.set_up(RADIO_INTERFACE)
-
-
-def _open_medium() -> _MediumSockets:
-    netlink = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
-    for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
-        netlink.setsockopt(_SOL_NETLINK, option, 1)
-    lookup = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    return _MediumSockets(netlink=netlink, lookup=lookup)
-
-
-def _talk(netlink: socket.socket, messages: list[bytes], what: str) -> None:
-    """Send requests one after the other, each acknowledged; the first refusal is raised."""
-    for message in messages:
-        netlink.send(message)
-        answer = netlink.recv(1 << 16)
-        kind, number = struct.unpack_from("=4xH10xi", answer)
-        if kind != _NLMSG_ERROR:
-            raise KernelError(f"{what}: unexpected answer of the kernel, type {kind}")
-        if number:
-            raise KernelError(f"{what}: {os.strerror(-number)}{_reason(answer)}")
-
-
-def _reason(answer: bytes) -> str:
-    """What the kernel says about an error in words, if it does (NETLINK_EXT_ACK, netlink(7))."""
-    if len(answer) < 40:
-        return ""
-    length, attribute = struct.unpack_from("=HH", answer, 36)
-    if attribute != _NLMSGERR_ATTR_MSG:
-        return ""
-    return f" ({answer[40 : 36 + length].rstrip(bytes(1)).decode(errors='replace')})"
-
-
-def _chains(netlink: socket.socket, interface: int) -> list[int]:
-    netlink.send(tcmessages.list_chains(interface))
-    chains: list[int] = []
-    last = False
-    while not last:
-        more, last = tcmessages.parse_chains(netlink.recv(1 << 16))
-        chains += more
-    return chains

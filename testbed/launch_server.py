@@ -64,10 +64,6 @@ class Server:
         self._listener.setblocking(False)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
-    def owed(self) -> bool:
-        """Whether a client still waits for something."""
-        return any(client.unsent or client.promise is not None for client in self._clients)
-
     def next_deadline(self) -> float | None:
         """When `answer_the_due` has to be called at the latest."""
         deadlines = [
@@ -88,6 +84,13 @@ class Server:
                 client.promise = None
                 self._send(client, promise.answer())
                 self._next_request(client)
+
+    def answer_all(self) -> None:
+        """Keep all promises now, because there will be no later."""
+        for client in list(self._clients):
+            promise, client.promise = client.promise, None
+            if client in self._clients and promise is not None:
+                self._send(client, promise.answer())
 
     def _accept(self) -> None:
         try:

@@ -29,6 +29,7 @@ from testbed.launch_server import Promise, Server
 from testbed.processes import MARK_VARIABLE, start_ticks
 from testbed.rundir import RunDir
 
+_LONGEST_EVENT: Final = 1 << 16
 _STOP_S: Final = 2.0
 """How long a node has to leave by itself when the launcher ends."""
 
@@ -92,11 +93,12 @@ class Launcher:
 
     def run(self) -> None:
         """Serve until shut down."""
-        while not (self._leaving and not self._alive() and not self._server.owed()):
+        while not (self._leaving and not self._alive()):
             for key, _ in self._selector.select(self._patience()):
                 key.data()
             self._kill_the_late()
             self._server.answer_the_due()
+        self._server.answer_all()
         self._run.launcher_socket.unlink(missing_ok=True)
 
     # -- nodes
@@ -157,6 +159,7 @@ class Launcher:
             while data := os.read(node.events, 1 << 16):
                 node.buffer += data
                 *lines, node.buffer = node.buffer.split(b"\n")
+                node.buffer = node.buffer[-_LONGEST_EVENT:]
                 for line in lines:
                     self._event(node, line)
             self._close_events(node)
@@ -215,9 +218,11 @@ class Launcher:
         if node.pidfd < 0:
             return
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(node.pidfd, number)
+            # A program's children are asked as well, once it has a group of its own.
             if node.spec.command is not None and os.getpgid(node.pid) == node.pid:
                 os.killpg(node.pid, number)
+            else:
+                signal.pidfd_send_signal(node.pidfd, number)
 
     def _let_go(self, nodes: list[_Node], timeout_s: float) -> None:
         for node in nodes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed import journal, netns, processes, rundir
+from testbed.interrupts import Interrupts
 from testbed.kernel import Kernel
 from testbed.launch_client import Launcher, LauncherError, LauncherGone
 from testbed.plan import MakeNamespace
@@ -166,14 +167,17 @@ def _is_orphan(said: str, base: Path) -> bool:
 def down(name: str) -> Removed:
     """Take the testbed `name` away, whatever state it is in; nothing to do is fine too.
 
+    A signal that comes meanwhile takes effect when it is gone.
+
     :raises Busy: another command is working on it.
     """
     run = rundir.run_dir(name)
     removed = Removed()
-    with rundir.locked(run) as there:
-        if there:
-            removed = remove(run)
-    return removed + remove_orphans(run.path.parent, name)
+    with Interrupts():
+        with rundir.locked(run) as there:
+            if there:
+                removed = remove(run)
+        return removed + remove_orphans(run.path.parent, name)
 
 
 def down_all() -> Removed:
@@ -182,13 +186,15 @@ def down_all() -> Removed:
     One that another command is working on stays, and is named in `left`.
     """
     removed = Removed()
-    for run in rundir.all_run_dirs():
-        try:
-            with rundir.locked(run) as there:
-                if there:
-                    removed += remove(run)
-        except (Busy, journal.JournalError) as error:
-            removed = replace(removed, left=(*removed.left, str(error)))
-    removed += remove_orphans(rundir.base())
-    rundir.tidy_base(rundir.base())
-    return removed
+    with Interrupts() as interrupts:
+        for run in rundir.all_run_dirs():
+            interrupts.check()
+            try:
+                with rundir.locked(run) as there:
+                    if there:
+                        removed += remove(run)
+            except (Busy, journal.JournalError) as error:
+                removed = replace(removed, left=(*removed.left, str(error)))
+        removed += remove_orphans(rundir.base())
+        rundir.tidy_base(rundir.base())
+        return removed

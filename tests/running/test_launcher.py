@@ -325,3 +325,18 @@ def test_one_that_cannot_start_says_why(run: RunDir, monkeypatch: pytest.MonkeyP
             spawned.connect()
     finally:
         spawned.close()
+
+
+def test_who_waits_for_news_is_answered_when_it_ends(run: RunDir, launcher: Launcher) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(str(run.launcher_socket))
+        serial = launcher.snapshot().serial
+        request = {"cmd": "watch", "serial": serial, "timeout_s": 60}
+        sock.sendall(json.dumps(request).encode() + b"\n")
+        # Asked in turn, so the launcher has taken the request above in when this is answered.
+        launcher.snapshot()
+        begun = time.monotonic()
+        launcher.shutdown(timeout_s=0.2)
+        assert time.monotonic() - begun < 5
+        assert json.loads(sock.recv(4096))["ok"]
