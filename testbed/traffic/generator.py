@@ -46,14 +46,16 @@ class GeneratorSpec:
 class Offer:
     """One stretch of the loaded frames, times in ns of CLOCK_MONOTONIC.
 
-    `rate_pps` None is as fast as possible. Frames from `count_from_ns` (CLOCK_REALTIME) on are
-    the trial, those before it the warm-up. `burst` frames are due together.
+    `rate_pps` None is as fast as possible. Frames from `trial_ns` on are the trial, those before
+    it the warm-up; what a frame is goes by its stamp, so `wall_ns`, what CLOCK_REALTIME is ahead,
+    has to be the same as for the sink. `burst` frames are due together.
     """
 
     rate_pps: float | None
     start_ns: int
+    trial_ns: int
     stop_ns: int
-    count_from_ns: int
+    wall_ns: int
     burst: int = 1
 
 
@@ -209,7 +211,7 @@ class Generator:
         """Use `due` slots: each sends the next frame or is lost to a refusal."""
         while due:
             stamp = time.time_ns()
-            if progress.first_counted is None and stamp >= offer.count_from_ns:
+            if progress.first_counted is None and stamp >= offer.trial_ns + offer.wall_ns:
                 progress.first_counted = progress.number
                 progress.refused_before = Counter(progress.refused)
                 progress.counted_from_ns = time.monotonic_ns()
@@ -244,10 +246,8 @@ def _result(
 ) -> GeneratorResult:
     offered = progress.number
     first = offered if progress.first_counted is None else progress.first_counted
-    # The phases are told apart by the wall clock, the schedule by the monotonic one.
-    count_from = offer.count_from_ns - (time.time_ns() - time.monotonic_ns())
     intended = pacer.slots_before(offer.stop_ns)
-    before = pacer.slots_before(count_from)
+    before = pacer.slots_before(offer.trial_ns)
     return GeneratorResult(
         offered=offered,
         first_counted=first,

@@ -82,6 +82,8 @@ class LegRunner:
         self._sinks: list[Worker] = []
         self._routes: tuple[Route, ...] = ()
         self.granted: dict[str, tuple[int, ...]] = {}
+        """On which CPUs "generator" and "sink" run."""
+        self.sink_scheduling = ""
         try:
             for _ in range(count):
                 self._generators.append(Worker("generator", cpus=cpus.generator))
@@ -115,6 +117,7 @@ class LegRunner:
             "generator": tuple(sorted({cpu for found in generators for cpu in found})),
             "sink": tuple(sorted({cpu for found in sinks for cpu in found.cpus})),
         }
+        self.sink_scheduling = sinks[0].scheduling
 
     def teach(self) -> None:
         """Send every lesson once; OSError if an interface refuses."""
@@ -177,8 +180,9 @@ class LegRunner:
             offer = Offer(
                 rate_pps=load.rate_pps,
                 start_ns=start,
+                trial_ns=trial,
                 stop_ns=stop,
-                count_from_ns=trial + offset,
+                wall_ns=offset,
                 burst=load.burst,
             )
             # Whoever keeps the time must not wait for those who keep a CPU busy.
@@ -221,8 +225,9 @@ class LegRunner:
             offer = Offer(
                 rate_pps=rate,
                 start_ns=start,
+                trial_ns=start,
                 stop_ns=start + round(pattern / rate * 1e9),
-                count_from_ns=0,
+                wall_ns=time.time_ns() - time.monotonic_ns(),
             )
             worker.begin("run", offer)
         made: list[GeneratorResult] = _all([(w, 30.0) for w in self._generators])

@@ -140,7 +140,7 @@ class PathTester:
             window=window,
             losses=self._losses(legs, before, after),
             aside=aside_lines(legs),
-            cpus=self._legs.granted,
+            runner=self._legs,
         )
 
     @property

@@ -155,7 +155,7 @@ class Tester:
             window=window,
             losses=self._losses(self._leg, leg, before, after),
             aside=aside_lines(legs),
-            cpus=self._legs.granted,
+            runner=self._legs,
         )
 
     def spoken(self) -> SpeakerStatus:
@@ -299,7 +299,7 @@ def trial_traffic(
     window: Window,
     losses: list[Line],
     aside: tuple[Line, ...],
-    cpus: Mapping[str, tuple[int, ...]],
+    runner: LegRunner,
 ) -> TrialTraffic:
     """Put the legs of one trial together."""
     trial = total_of([leg.tally(trial_only=True) for leg in legs])
@@ -325,7 +325,11 @@ def trial_traffic(
         clock_step_ns=window.clock_step_ns,
         generator_limited=_joined([limit[0] for limit in limits]),
         sink_limited=_joined([limit[1] for limit in limits]),
-        cpus=cpus,
+        cpus=dict(runner.granted),
+        scheduling={
+            "generator": "; ".join(sorted({leg.generator.scheduling for leg in legs})),
+            "sink": runner.sink_scheduling,
+        },
     )
 
 

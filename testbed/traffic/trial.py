@@ -131,6 +131,8 @@ class TrialTraffic:
     sink_limited: str | None
     cpus: Mapping[str, tuple[int, ...]]
     """Where the tester ran: "generator" and "sink"."""
+    scheduling: Mapping[str, str]
+    """The scheduling class of each, and why if it is not the one that was wanted."""
 
     @property
     def delivered_pps(self) -> float | None:

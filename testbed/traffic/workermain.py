@@ -7,7 +7,6 @@ Must not know what the job does.
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -16,23 +15,23 @@ from typing import Any, Final
 from testbed.measure import cpu
 from testbed.traffic.worker import serve
 
-_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_TIMERSLACK: Final = 29
 
 
-def become_worker(parent: int) -> None:
-    """Die with the parent, leave Ctrl-C to it, and sleep as exactly as asked."""
+def become_worker() -> None:
+    """Leave Ctrl-C to the parent, and sleep as exactly as asked.
+
+    When the parent dies its end of the socket closes, and the worker ends by that. The signal that
+    Linux would send for it (PR_SET_PDEATHSIG) comes when the *thread* ends that started us.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() != parent:  # it died before we could ask
-        os._exit(1)
 
 
 def main(arguments: list[str]) -> int:
     """Run one job: name, descriptor of the socket, and optionally CPUs."""
-    become_worker(os.getppid())
+    become_worker()
     name, descriptor, *cpus = arguments
     if cpus:
         cpu.pin(0, map(int, cpus[0].split(",")))

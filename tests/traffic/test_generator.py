@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from traffic_rig import NODE_MAC, Wire
 
+from testbed.measure import procstat
 from testbed.netns import run_in
 from testbed.traffic import paths
 from testbed.traffic.errors import TrafficError, WorkerDied
@@ -145,13 +148,42 @@ def test_a_worker_that_is_killed_is_told(runner: LegRunner) -> None:
         runner.run(Load(rate_pps=1000), duration_s=0.1, warm_up_s=0)
 
 
-def test_workers_end_with_their_parent(wire: Wire) -> None:
+def test_workers_end_when_they_are_closed(wire: Wire) -> None:
     made = LegRunner(1, CPUS)
     made.open([route(wire, straight())])
     pids = made.pids
     made.close()
     made.close()
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+PARENT = """
+import sys
+sys.path.insert(0, {tests!r})
+from traffic_rig import Wire
+from test_generator import LegRunner, CPUS, Load, route, straight
+wire = Wire(tester={tester!r}, node={node!r})
+made = LegRunner(1, CPUS)
+made.open([route(wire, straight())])
+say = lambda: print(*made.pids, flush=True)
+made.run(Load(rate_pps=1000), duration_s=60, warm_up_s=0.05, at_start=say)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(
+    wire: Wire, wait_until: Callable[..., None]
+) -> None:
+    tests = os.path.dirname(__file__)
+    code = PARENT.format(tests=tests, tester=wire.tester, node=wire.node)
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(procstat.is_alive(pid) for pid in pids)
+        parent.kill()
+    wait_until(lambda: not any(procstat.is_alive(pid) for pid in pids), what="workers are gone")
 
 
 def test_an_interface_that_is_not_there_is_told(runner: LegRunner, wire: Wire) -> None:

@@ -315,6 +315,20 @@ def test_traffic_that_cannot_be_is_refused(
         tester.prepare(traffic)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "how"), [(CPUS, "real-time (SCHED_FIFO)"), (TesterCpus(), "ordinary")]
+)
+def test_only_a_tester_with_a_cpu_of_its_own_runs_in_real_time(
+    wire: Wire, cpus: TesterCpus, how: str
+) -> None:
+    wire.start("obu")
+    with Tester(wire.under_test("obu"), wire=wire.end, cpus=cpus) as tester:
+        tester.prepare(Traffic(path=Path.RELAY))
+        done = tester.run(Load(rate_pps=1000), duration_s=0.1)
+    assert done.scheduling == {"generator": how, "sink": how}
+    assert done.whole.lost == 0
+
+
 def test_the_ends_of_the_trial_phase_are_called_at(wire: Wire) -> None:
     wire.start("obu")
     moments: list[int] = []
