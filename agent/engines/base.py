@@ -65,10 +65,11 @@ class Port:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """Whether an engine can work here and, if not, why."""
+    """Whether an engine can work here and, if not, why; `note` is what to know of one that can."""
 
     available: bool
     why_not: str | None = None
+    note: str | None = None
 
 
 class SendResult(NamedTuple):
@@ -84,13 +85,18 @@ class SendResult(NamedTuple):
 
 @dataclass(kw_only=True, slots=True)
 class EngineCounters:
-    """What an engine did since it was opened; `fill[n]` is how often a batch held n frames."""
+    """What an engine did since it was opened.
+
+    `fill[n]` is how often a received batch held n frames, `carried[n]` how often n > 1 of the
+    frames that were given left as a single one, which counts once in `tx_frames`.
+    """
 
     rx_frames: int = 0
     rx_bytes: int = 0
     tx_frames: int = 0
     tx_bytes: int = 0
     fill: list[int] = field(default_factory=list)
+    carried: Counter[int] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     syscalls: Counter[str] = field(default_factory=Counter)
 
@@ -132,6 +138,11 @@ class Engine(ABC):
     sides: ClassVar[frozenset[Side]]
     batches: ClassVar[bool]
     """Whether several frames go with one system call."""
+    joins: ClassVar[bool] = False
+    """Whether frames given in one call may leave as one: so none that could go together is given
+    alone."""
+    gathers: ClassVar[bool] = False
+    """Whether it is to be given all that comes of one batch in a single call."""
 
     recv_one: Callable[[int], bytes | None]
     """One frame, cut off after that many bytes; None, or BlockingIOError, when none is there.
