@@ -128,14 +128,20 @@ def report(samples: dict[str, list[Sample]]) -> None:
         f"{'mode':12} {'pps':>9} {'best':>9} {'µs/packet':>10} {'best':>6} {'fill':>6}   to {first}"
     )
     for mode, taken in samples.items():
-        pps = statistics.median(one.pps for one in taken)
-        cpu = statistics.median(one.cpu_us for one in taken)
-        fills = [one.fill for one in taken if one.fill is not None]
-        ratios = sorted(one.pps / base.pps for one, base in zip(taken, samples[first], strict=True))
+        # On a machine that is busy enough a trial may see nothing at all: that is no data.
+        counted = [one for one in taken if one.pps]
+        pairs = zip(taken, samples[first], strict=True)
+        ratios = sorted(one.pps / base.pps for one, base in pairs if one.pps and base.pps)
+        if not ratios:
+            print(f"{mode:12} –")
+            continue
+        pps = [one.pps for one in counted]
+        cpu = [one.cpu_us for one in counted]
+        fills = [one.fill for one in counted if one.fill is not None]
         fill = f"{statistics.median(fills):6.1f}" if fills else "     –"
         print(
-            f"{mode:12} {pps:9.0f} {max(one.pps for one in taken):9.0f} "
-            f"{cpu:10.2f} {min(one.cpu_us for one in taken):6.2f} {fill}   "
+            f"{mode:12} {statistics.median(pps):9.0f} {max(pps):9.0f} "
+            f"{statistics.median(cpu):10.2f} {min(cpu):6.2f} {fill}   "
             f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} … {ratios[-1]:.2f})"
         )
 
