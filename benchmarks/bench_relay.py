@@ -157,7 +157,11 @@ def generator(peer: Namespace, mac: bytes, flows: int) -> Iterator[Callable[[boo
         frames.append(
             encode(UpstreamData(receiver=mac, transmitter=child, origin=child, inner=inner))
         )
+    # Blocked before the child exists: a switch that comes early must wait, not kill.
+    switches = [signal.SIGUSR1, signal.SIGUSR2]
+    signal.pthread_sigmask(signal.SIG_BLOCK, switches)
     pid = _fork(peer, lambda: _generate(frames))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, switches)
     try:
         yield lambda on: os.kill(pid, signal.SIGUSR1 if on else signal.SIGUSR2)
     finally:
@@ -180,7 +184,6 @@ def _fork(namespace: Namespace, work: Callable[[], None]) -> int:
 
 def _generate(frames: list[bytes]) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1, signal.SIGUSR2])
     sock = packet.open_packet_socket(RADIO, protocol=0)
     rows = np.frombuffer(b"".join(frames), np.uint8).reshape(len(frames), FRAME_BYTES).copy()
     table = mmsg.MsgTable(rows)
