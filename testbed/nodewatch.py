@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
 from testbed import results
+from testbed.callcounting import CallCounting, difference
 from testbed.errors import Lacking
 from testbed.measure import cpu, memory, procstat
 from testbed.measure.counters import (
@@ -23,7 +24,6 @@ from testbed.measure.counters import (
     SoftwareCounts,
     SyscallCounters,
     class_of,
-    descriptor_sides,
 )
 
 _IDLE_LOOK_S: Final = 0.02
@@ -57,6 +57,7 @@ class _Taken:
     own_before: Mapping[str, Any] | None = None
     own_after: Mapping[str, Any] | None = None
     software: SoftwareCounts | None = None
+    calls_before: CallCounts | None = None
     calls: CallCounts | None = None
     lacking: list[str] = field(default_factory=list)
 
@@ -71,7 +72,13 @@ class NodeWatch:
     """
 
     def __init__(
-        self, name: str, pid: int, ask: Ask, *, count_calls: bool, clock: Callable[[], int]
+        self,
+        name: str,
+        pid: int,
+        ask: Ask,
+        *,
+        count_calls: CallCounting | None,
+        clock: Callable[[], int],
     ) -> None:
         """Attach nothing yet. `clock` gives CLOCK_MONOTONIC in ns."""
         self.name = name
@@ -140,7 +147,8 @@ class NodeWatch:
     def finish(self) -> None:
         """Takes what must be taken once nothing is under way any more. Raises NodeGone."""
         self._taken.software = self._software.read() if self._software else None
-        self._taken.calls = self._calls.read() if self._calls else None
+        if self._calls is not None and self._taken.calls_before is not None:
+            self._taken.calls = difference(self._calls.read(), self._taken.calls_before)
         try:
             self._taken.own_after = self._ask()
             self._taken.memory_end = memory.memory(self._pid)
@@ -208,9 +216,10 @@ class NodeWatch:
             self._software = SoftwareCounters(self._pid)
         except Lacking as error:
             self._taken.lacking.append(f"task-clock: {error}")
-        if self._count_calls:
+        if self._count_calls is not None:
             try:
-                self._calls = SyscallCounters(self._pid, sides=descriptor_sides(self._pid))
+                self._calls = self._count_calls.of(self._pid)
+                self._taken.calls_before = self._calls.read()
             except Lacking as error:
                 self._taken.lacking.append(f"system calls: {error}")
 
@@ -262,9 +271,10 @@ class NodeWatch:
         )
 
     def _close(self) -> None:
-        for counters in (self._calls, self._software):
-            if counters is not None:
-                counters.close()
+        if self._calls is not None:
+            self._calls.stop()
+        if self._software is not None:
+            self._software.close()
 
 
 def together(nodes: Sequence[results.NodeCounts]) -> results.NodeCounts:

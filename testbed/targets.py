@@ -157,6 +157,7 @@ def _syscalls(batch: int) -> Target:
         claim=f"system calls, batch {batch}",
         source="system calls, batch of 1 / 8 / 16 / 32: −0 / −87.5 / −93.8 / −96.9 %",
         quantity="syscalls_per_packet",
+        beside=("io_calls_per_packet",),
         bands=(Band.MAX,),
         least=1 - claimed + half_unit,
         most=1 - claimed - half_unit,

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from typing import Any, Final, Self
 
 from testbed import agent_control, results
+from testbed.callcounting import CallCounting
 from testbed.launch_client import NodeStatus
 from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
 from testbed.nodewatch import NodeGone, NodeWatch, together
@@ -42,6 +43,7 @@ class Bench:
         self._point = point
         self._pins = pins
         self._joined: int | None = None
+        self._counting = CallCounting()
         self.notes: dict[str, None] = {}
         self._rig = make_rig(scenario.topology, point, testbed=testbed, pins=pins)
 
@@ -53,7 +55,10 @@ class Bench:
 
     def close(self) -> None:
         """End the tester and take the testbed down; twice is fine."""
-        self._rig.close()
+        try:
+            self._counting.close()
+        finally:
+            self._rig.close()
 
     @property
     def running(self) -> Running:
@@ -106,6 +111,7 @@ class Bench:
         """Every node under test started anew, with the variant's settings."""
         variant = next(v for v in self._scenario.variants if v.name == planned.variant)
         self._joined = None
+        self._counting.forget()
         for name in self._point.nodes:
             status = self.running.restart(
                 name,
@@ -139,7 +145,7 @@ class Bench:
             name,
             status.pid,
             ask,
-            count_calls=planned.pass_ == "counting",
+            count_calls=self._counting if planned.pass_ == "counting" else None,
             clock=time.monotonic_ns,
         )
 

@@ -17,13 +17,15 @@ _NAMED = {
     "delivered_pps": "(a) ",
     "packets_per_cpu_s": "(b) ",
     "machine_cpu_us_per_packet": "machine ",
+    "io_calls_per_packet": "I/O ",
 }
 """Readings that stand beside each other in a row, by the mark that tells them apart."""
 
 _LEGEND = (
     "Found: the ratio to the baseline pair by pair with its 95 % interval. Throughput has two "
     "readings, (a) the delivered rate and (b) packets per CPU-second; the one that stands first "
-    "decides. “machine” is the CPU time of all CPUs, tester included. “≥” is a lower bound: the "
+    "decides. “machine” is the CPU time of all CPUs, tester included; "
+    "“I/O” leaves waiting out. “≥” is a lower bound: the "
     "tester was the limit. Exceeded: the whole interval lies beyond the claim; met: not below its "
     "modest end; missed: short of it; inconclusive: on both sides."
 )

@@ -232,6 +232,12 @@ def _class(name: str) -> Callable[[Trial], float | None]:
     return lambda trial: syscalls_per_packet(trial, name)
 
 
+def _io_calls(trial: Trial) -> float | None:
+    receive = syscalls_per_packet(trial, "receive")
+    send = syscalls_per_packet(trial, "send")
+    return None if receive is None or send is None else receive + send
+
+
 _BOTH = ("voluntary", "involuntary")
 _ALL = (
     Quantity(key="offered_pps", label="offered", unit="pps", of=_rate(lambda t: t.offered)),
@@ -256,6 +262,12 @@ _ALL = (
     Quantity(
         key="syscalls_per_packet", label="system calls per packet", unit="calls",
         of=syscalls_per_packet,
+    ),
+    Quantity(
+        key="io_calls_per_packet",
+        label="receive and send calls per packet",
+        unit="calls",
+        of=_io_calls,
     ),
     *(
         Quantity(

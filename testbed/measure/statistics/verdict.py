@@ -103,7 +103,9 @@ def judge(
     show that it is missed.
     """
     if estimate.ratio is None:
-        why = estimate.left_out[0] if estimate.left_out else "no pair of trials has a value"
+        why = "no pair of trials has a value"
+        if estimate.left_out:
+            why = f"no pair counts: {estimate.left_out[0]}"
         return Verdict.NOT_MEASURED, why, None
     low, high = estimate.low, estimate.high
     if low is None or high is None or estimate.pairs < FEWEST_PAIRS:
