@@ -42,11 +42,11 @@ def ask(
                 if remaining_s <= 0:
                     break
                 for key, _ in selector.select(remaining_s):
-                    sock = key.fileobj
-                    assert isinstance(sock, socket.socket)
-                    if _receive(sock, received[key.data]):
-                        selector.unregister(sock)
-                        sock.close()
+                    answering = key.fileobj
+                    assert isinstance(answering, socket.socket)
+                    if _receive(answering, received[key.data]):
+                        selector.unregister(answering)
+                        answering.close()
         finally:
             for key in list(selector.get_map().values()):
                 if isinstance(key.fileobj, socket.socket):
