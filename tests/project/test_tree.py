@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,22 +35,26 @@ WORDS = {
     r"y\.io|registry-\d|docker\.io/|deb\.debian)",
 }
 
+LIST_FILES = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+
 
 def tracked() -> list[Path]:
-    """The files that the project consists of, as git knows them or as they stand around."""
-    listed = subprocess.run(
-        ("git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if listed.returncode == 0:
+    """The files that the project consists of: as git knows them, or all where there is no git."""
+    if shutil.which("git") is not None and (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ("git", "-c", f"safe.directory={ROOT}", "-C", str(ROOT), *LIST_FILES),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         names = [ROOT / name for name in listed.stdout.split("\0") if name]
         return [path for path in names if path.is_file()]
+    ignored = [line.rstrip("/") for line in (ROOT / ".gitignore").read_text().split()]
     return [
         path
         for path in ROOT.rglob("*")
-        if path.is_file() and not path.relative_to(ROOT).parts[0].startswith((".venv", ".git/"))
+        if path.is_file()
+        and not any(fnmatch(part, one) for part in path.relative_to(ROOT).parts for one in ignored)
     ]
 
 
