@@ -28,6 +28,7 @@ from agent.linux.mapping import Mapping
 from agent.linux.ordering import strongly_ordered
 
 _BLOCK_BYTES = 1 << 16
+_USER = np.uint32(abi.STATUS_USER)
 
 
 def require_ordering() -> None:
@@ -112,8 +113,8 @@ class RxRing:
         head = self.head
         if not self._words[head * self._slot_words] & abi.STATUS_USER:
             return 0
-        status = self._status[head : head + limit]
-        filled = (status & np.uint32(abi.STATUS_USER)).astype(bool)
+        # All of them are looked at: on several CPUs a later slot may be filled before an earlier.
+        filled = self._status[head : head + limit] & _USER
         first_empty = int(filled.argmin())
         return len(filled) if filled[first_empty] else first_empty
 
