@@ -181,7 +181,11 @@ def engines(form: str) -> int:
 
     found = {
         name: {
-            str(side): {"available": probe.available, "why_not": probe.why_not}
+            str(side): {
+                "available": probe.available,
+                "why_not": probe.why_not,
+                "note": probe.note,
+            }
             for side, probe in by_side.items()
         }
         for name, by_side in probe_all().items()
@@ -194,6 +198,8 @@ def engines(form: str) -> int:
     for name, by_side in found.items():
         for side, probe in by_side.items():
             verdict = "yes" if probe["available"] else f"no: {probe['why_not']}"
+            if probe["available"] and probe["note"]:
+                verdict += f": {probe['note']}"
             click.echo(f"{name:{width}}  {side:4}  {verdict}")
     return 0
 

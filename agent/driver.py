@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from agent.batch import FrameBatch
 from agent.engines.base import Engine, Rows, SendResult
 from agent.errors import InterfaceGoneError
-from agent.handlers import BatchedHandler
+from agent.handlers import BatchedHandler, PerPacketHandler
 from agent.linux import netif
 from agent.pipeline import Kept, Pipeline
 from agent.protocol.node import DirectNode, Node
@@ -48,6 +48,7 @@ class Outlet:
     def __init__(self, engine: Engine, node: Node) -> None:
         self.engine = engine
         self._node = node
+        self._singly = 1 if engine.joins else FEW
 
     def send_rows(self, batch: FrameBatch, rows: Rows | None = None) -> None:
         result = self.engine.send_rows(batch, rows)
@@ -55,7 +56,7 @@ class Outlet:
             self._report(result)
 
     def send_frames(self, frames: Sequence[bytes]) -> None:
-        if len(frames) > FEW:
+        if len(frames) > self._singly:
             result = self.engine.send_frames(frames)
             if result.failed:
                 self._report(result)
@@ -90,6 +91,7 @@ class Outlet:
 Drain = Callable[[int, int], int]
 """(time in ns, most frames to take) → frames taken."""
 Into = Callable[[bytes, int, Outgoing], None]
+Handle = Callable[[FrameBatch, int], None]
 
 
 class Driver:
@@ -126,9 +128,9 @@ class Driver:
         self._actions: dict[int, Callable[[int], object]] = {}
         # A batch of one frame is a frame.
         if batched and max(wire.batch_size, tap.batch_size) > 1:
-            pipeline = Pipeline(node, BatchedHandler(node), self._to_wire, self._to_tap)
-            self._watch(wire, self._in_batches(wire, node.wire_into, pipeline.from_wire))
-            self._watch(tap, self._in_batches(tap, node.tap_into, pipeline.from_tap))
+            from_wire, from_tap = self._ways(node)
+            self._watch(wire, self._in_batches(wire, node.wire_into, from_wire))
+            self._watch(tap, self._in_batches(tap, node.tap_into, from_tap))
         else:
             self._watch(wire, self._one_by_one(wire, node.wire_into))
             self._watch(tap, self._one_by_one(tap, node.tap_into))
@@ -217,6 +219,7 @@ class Driver:
         wire_counters, tap_counters = self.wire.counters, self.tap.counters
         wire_call, tap_call = self.wire.send_call, self.tap.send_call
         receive_failed = self._receive_failed
+        joins = self.wire.joins
         out = Outgoing()
         to_wire, to_tap = out.wire, out.tap
 
@@ -241,6 +244,9 @@ class Driver:
                 received_bytes += len(frame)
                 into(frame, now_ns, out)
                 if to_wire:
+                    if joins and len(to_wire) > 1:  # to the TAP there is never more than one
+                        wire.send_frames(to_wire)
+                        to_wire.clear()
                     for one in to_wire:
                         try:
                             sent = send_wire(one)
@@ -288,9 +294,26 @@ class Driver:
 
     # -- in batches ----------------------------------------------------------------------------
 
-    def _in_batches(
-        self, source: Engine, into: Into, handle: Callable[[FrameBatch, int], None]
-    ) -> Callable[[int], int]:
+    def _ways(self, node: DrivenNode) -> tuple[Handle, Handle]:
+        """What is done with a batch from the wire, and with one from the TAP."""
+        if not (self.wire.gathers or self.tap.gathers):
+            pipeline = Pipeline(node, BatchedHandler(node), self._to_wire, self._to_tap)
+            return pipeline.from_wire, pipeline.from_tap
+        # The pipeline sends as soon as it has something to one next hop.
+        handler = PerPacketHandler(node)
+        return self._at_once(handler.handle_wire), self._at_once(handler.handle_tap)
+
+    def _at_once(self, decide: Callable[[Sequence[bytes], int], Outgoing]) -> Handle:
+        def handle(batch: FrameBatch, now_ns: int) -> None:
+            out = decide([batch.frame(row) for row in range(batch.count)], now_ns)
+            if out.wire:
+                self._to_wire.send_frames(out.wire)
+            if out.tap:
+                self._to_tap.send_frames(out.tap)
+
+        return handle
+
+    def _in_batches(self, source: Engine, into: Into, handle: Handle) -> Callable[[int], int]:
         take = self._taker(source, into)
         recv_batch = source.recv_batch
         batch = source.new_batch()

@@ -112,6 +112,12 @@ class Stats:
                 }
                 for side, source in self._sides.items()
             },
+            "carried": {
+                str(side): {
+                    str(n): times for n, times in sorted(source.engine.counters.carried.items())
+                }
+                for side, source in self._sides.items()
+            },
             "messages": {str(kind): n for kind, n in self._node.messages.items() if n},
             "drops": dict(drops),
             "waited_ns": driver.waited_ns,

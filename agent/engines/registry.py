@@ -10,21 +10,24 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from agent.engines.aggregate import AggregateEngine
 from agent.engines.base import Engine, Port, Probe, Side
 from agent.engines.mmsg import MmsgEngine
 from agent.engines.perpacket import PerPacketEngine
+from agent.engines.writev import WritevEngine
 from agent.errors import ConfigError, LackingError
 
 AUTO: Final = "auto"
 
 ENGINES: Final[Mapping[str, type[Engine]]] = MappingProxyType(
-    {engine.name: engine for engine in (PerPacketEngine, MmsgEngine)}
+    {engine.name: engine for engine in (PerPacketEngine, WritevEngine, AggregateEngine, MmsgEngine)}
 )
 
 PREFERENCE: Final[Mapping[Side, Sequence[str]]] = MappingProxyType(
     {Side.WIRE: ("mmsg", "per-packet"), Side.TAP: ("per-packet",)}
 )
-"""For `auto`, the fastest first; the last of each works everywhere."""
+"""For `auto`, the fastest first; the last of each works everywhere. writev is in none: it loses
+packets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,7 +145,7 @@ def test_a_frame_that_cannot_go_does_not_stop_the_others(rig: Rig, as_batch: boo
 
 
 def test_a_frame_far_too_long_is_dropped_and_counted(make_rig: Callable[..., Rig]) -> None:
-    for name in ("per-packet", "mmsg"):
+    for name in ("per-packet", "aggregate", "mmsg"):
         rig = make_rig(name, Side.WIRE)
         engine = rig.open()
         result = engine.send_batch([frame_of(1), frame_of(2, 9000), frame_of(3)])
@@ -203,7 +203,7 @@ def test_one_frame_on_a_link_that_is_down(rig: Rig) -> None:
 def test_a_full_queue_loses_nothing_silently_and_sends_nothing_twice(
     make_rig: Callable[..., Rig], as_batch: bool
 ) -> None:
-    for name in ("per-packet", "mmsg"):
+    for name in ("per-packet", "aggregate", "mmsg"):
         rig = make_rig(name, Side.WIRE)
         # 200 kbit/s with room for about 20 frames of 1000 bytes.
         tbf = [
@@ -247,7 +247,7 @@ def test_it_counts_frames_bytes_fill_and_its_own_calls(rig: Rig) -> None:
     assert (counters.rx_frames, counters.rx_bytes) == (20, 2000)
     assert (counters.tx_frames, counters.tx_bytes) == (20, 2000)
     assert {n: times for n, times in enumerate(counters.fill) if n and times} == {8: 2, 4: 1}
-    if engine.name == "mmsg":
+    if engine.name in ("aggregate", "mmsg"):
         assert counters.syscalls == {"recvmmsg": 4, "sendmmsg": 3}
     if engine.name == "per-packet":
         # The last batch, and the one after it, each end with a call that finds nothing.

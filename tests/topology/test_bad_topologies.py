@@ -265,12 +265,13 @@ def test_unknown_keys(text: str, expected: str) -> None:
             "engine: mmsgs",
             (
                 "engine: unknown value, did you mean 'mmsg'? "
-                "(got 'mmsgs'; expected 'auto' or 'per-packet' or 'mmsg')"
+                "(got 'mmsgs'; expected 'auto' or 'per-packet' or 'writev' or "
+                "'aggregate' or 'mmsg')"
             ),
         ),
         (
             "engine: {tap: mmsg}",
-            "engine.tap: unknown value (got 'mmsg'; expected 'auto' or 'per-packet')",
+            "engine.tap: unknown value (got 'mmsg'; expected 'auto' or 'per-packet' or 'writev')",
         ),
         (
             "engine: 3",
