@@ -61,7 +61,8 @@ class Mapping:
         self.address = _map(None, length_bytes, flags, -1 if fd is None else fd, offset)
         memory = (ctypes.c_uint8 * length_bytes).from_address(self.address)
         # Every view holds `memory`; the addresses go back only when nobody looks any more.
-        weakref.finalize(memory, _libc.munmap, self.address, length_bytes)
+        last_look = weakref.finalize(memory, _libc.munmap, self.address, length_bytes)
+        last_look.atexit = False  # at the end of the process the kernel does it, after all others
         self._view = memoryview(memory).cast("B")
         self.released = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -442,3 +443,35 @@ def test_a_relay_takes_one_system_call_a_batch(ring: Ring, wire_side: Side) -> N
     # One to fetch what is there (in pieces, as the kernel does it), one for each batch of 32.
     assert enters <= 2 * 128 // 32 + 1
     os.close(out_fd)
+
+
+def test_a_ring_made_after_fork_goes_on_without_any_right(side: Side) -> None:
+    """As nobody, without a capability or locked memory: frames still come and go."""
+    incoming, outgoing = frames_of(40, SIZES), [frame_of(500 + n, 100) for n in range(40)]
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            with Ring(128, cq_entries=256) as ring:
+                ring.register_ring()
+                os.setgroups([])
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+                stream = _stream(ring, side, 64)
+                burst = Burst(
+                    ring,
+                    operation=_WRITE[side.kind],
+                    slot=1,
+                    capacity=64,
+                    file_index=0,
+                    user_data=_BURST,
+                )
+                assert _received(ring, stream, 40) == incoming
+                assert _send(ring, burst, outgoing) == []
+                status = 0
+        finally:
+            os._exit(status)
+    side.offer(incoming)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert hear(side.far, 40) == outgoing
