@@ -77,9 +77,10 @@ def run_scenario(
 ) -> Result:
     """Make all trials of the scenario and write `result.json` into `output_dir`.
 
-    The topology comes up under a name of its own and is gone when this returns or raises. Ctrl-C
-    (KeyboardInterrupt) ends it early: what was measured so far is written, and the exception goes
-    on. A node that dies, and a trial that the tester spoiled, are in the result, not raised.
+    The topology comes up under a name of its own and is gone when this returns or raises. Whatever
+    ends it early, Ctrl-C (KeyboardInterrupt) or an error: what was measured so far is written, and
+    the exception goes on. A node that dies, and a trial that the tester spoiled, are in the
+    result, not raised.
 
     :raises Lacking: the kernel or the rights do not suffice.
     :raises TestbedError: the testbed could not be made.
@@ -87,11 +88,11 @@ def run_scenario(
     run = _Run(scenario, quick=quick, progress=progress, seed=seed)
     try:
         run.go()
-    except KeyboardInterrupt:
+    except BaseException as error:
         if run.trials:
-            save_result(run.result(interrupted=True), output_dir)
+            save_result(run.result(ended_by=error), output_dir)
         raise
-    result = run.result(interrupted=False)
+    result = run.result()
     save_result(result, output_dir)
     return result
 
@@ -141,14 +142,15 @@ class _Run:
                     self._measure(self._scenario.point(name), planned)
             self._tell("done")
 
-    def result(self, *, interrupted: bool) -> Result:
-        """What there is so far."""
-        elapsed_s = round(time.monotonic() - self._began, 3)
+    def result(self, *, ended_by: BaseException | None = None) -> Result:
+        """What there is so far; `ended_by` is what ended the run before its time."""
+        if isinstance(ended_by, Exception):
+            self._notes[f"the run ended early: {' '.join(str(ended_by).split()[:40])}"] = None
         return Result(
             started=self._started,
-            finished=None if interrupted else _now(),
-            elapsed_s=elapsed_s,
-            interrupted=interrupted,
+            finished=None if ended_by else _now(),
+            elapsed_s=round(self._elapsed(), 3),
+            interrupted=ended_by is not None,
             seed=self._seed,
             scenario=_described(self._scenario, quick=self._quick),
             topology=self._scenario.topology.to_json(),

@@ -15,7 +15,8 @@ from testbed import agent_control, results
 from testbed.callcounting import CallCounting
 from testbed.launch_client import NodeStatus
 from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
-from testbed.nodewatch import NodeGone, NodeWatch, together
+from testbed.nodetotal import together
+from testbed.nodewatch import NodeGone, NodeWatch
 from testbed.rigs import NodeNotReady, Pins, make_rig
 from testbed.running import Running
 from testbed.scenario import Point, Scenario

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from testbed.measure.statistics import QUANTITIES, Finding, Verdict, assess
+from testbed.measure.statistics import FEWEST_PAIRS, QUANTITIES, Finding, Verdict, assess
 from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
 from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
 from testbed.results import Point, Result
@@ -129,10 +129,9 @@ def _reasons(findings: tuple[Finding, ...]) -> Bullets:
         claim = finding.target.claim
         if finding.cell and len(finding.target.bands) > 1:
             claim += f" at {finding.cell.load} load"
-        if finding.pairs_needed:
-            claim += f" ({finding.pairs_needed})"
         reason = finding.reason
-        if finding.verdict is Verdict.INCONCLUSIVE:
+        if (finding.pairs_needed or 0) > FEWEST_PAIRS:
+            claim += f" ({finding.pairs_needed})"
             reason += "; in brackets about how many pairs would decide it"
         said.setdefault((finding.verdict, reason), []).append(claim)
     order = [str(verdict) for verdict in Verdict]

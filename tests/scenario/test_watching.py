@@ -1,0 +1,150 @@
+"""What a node is seen to cost: of several together, and of one that works off what it was given."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from testbed import results
+from testbed.callcounting import CallCounting, difference
+from testbed.measure.counters import CallCounts, Side
+from testbed.nodetotal import together
+from testbed.nodewatch import NodeGone, NodeWatch
+
+
+def node(
+    cpu_ns: int, *, wakeups: int | None = 5, kernel: dict[str, int] | None = None
+) -> results.NodeCounts:
+    return results.NodeCounts(
+        pid=1,
+        cpu=results.Cpu(task_clock_ns=cpu_ns, user_ns=1, system_ns=2, window_ns=10),
+        switches=results.Switches(voluntary=3, involuntary=4),
+        memory=results.Memory(pss_end_bytes=100, rss_end_bytes=None, rss_peak_bytes=200),
+        syscalls=results.Syscalls(kernel=kernel, node={"read": 1}),
+        wakeups=wakeups,
+        tx_frames={"wire": 7},
+        drops={"loop": 1},
+    )
+
+
+def test_several_nodes_cost_the_sum_of_what_each_costs() -> None:
+    total = together([node(10, kernel={"read": 2}), node(20, kernel={"read": 3, "write": 1})])
+    assert total.cpu is not None
+    assert (total.cpu.task_clock_ns, total.cpu.user_ns, total.cpu.window_ns) == (30, 2, 10)
+    assert total.switches == results.Switches(voluntary=6, involuntary=8)
+    assert total.memory is not None
+    assert total.memory.pss_end_bytes == 200
+    assert total.syscalls is not None
+    assert total.syscalls.kernel == {"read": 5, "write": 1}
+    assert total.wakeups == 10
+    assert total.drops == {"loop": 2}
+
+
+def test_what_one_node_lacks_is_missing_in_the_total_and_not_zero() -> None:
+    total = together([node(10, kernel={"read": 2}), node(20, wakeups=None)])
+    assert total.wakeups is None
+    assert total.memory is not None
+    assert total.memory.rss_end_bytes is None
+    assert total.syscalls is not None
+    assert total.syscalls.kernel is None
+    assert total.syscalls.node == {"read": 2}
+
+
+def test_what_several_nodes_sent_on_is_not_added_up() -> None:
+    assert together([node(1), node(2)]).tx_frames == {}
+    assert together([node(1)]).tx_frames == {"wire": 7}
+
+
+def test_a_window_of_counts_is_what_came_after_its_beginning() -> None:
+    before = CallCounts(total=10, by_name={"read": 4}, by_side={Side.WIRE: {"read": 3}}, method="m")
+    now = CallCounts(
+        total=25, by_name={"read": 9, "write": 2}, by_side={Side.WIRE: {"read": 5}}, method="m"
+    )
+    found = difference(now, before)
+    assert found.total == 15
+    assert found.by_name == {"read": 5, "write": 2}
+    assert found.by_side == {Side.WIRE: {"read": 2}}
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[str]]:
+    """A process that spins for as many milliseconds as each line tells it, and then says so."""
+    program = (
+        "import os, sys, time\n"
+        "for line in sys.stdin:\n"
+        "    end = time.monotonic() + int(line) / 1000\n"
+        "    while time.monotonic() < end: pass\n"
+        "    os.write(1, b'done\\n')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def watch(process: subprocess.Popen[str], counting: CallCounting | None = None) -> NodeWatch:
+    return NodeWatch(
+        "worker", process.pid, lambda: None, count_calls=counting, clock=time.monotonic_ns
+    )
+
+
+@pytest.mark.usefixtures("root")
+def test_the_wait_ends_when_the_work_is_done_and_not_before(
+    worker: subprocess.Popen[str],
+) -> None:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with watch(worker) as watched:
+        worker.stdin.write("1\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == "done\n"
+        worker.stdin.write("200\n")
+        worker.stdin.flush()
+        begun = time.monotonic()
+        watched.wait_idle()
+        assert time.monotonic() - begun > 0.1
+        assert worker.stdout.readline() == "done\n"
+
+
+@pytest.mark.usefixtures("root")
+def test_the_kernel_counts_the_calls_of_the_window_alone(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+
+    def work() -> None:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write("1\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == "done\n"
+
+    work()
+    with CallCounting() as counting:
+        for rounds in (1, 3):
+            with watch(worker, counting) as watched:
+                work()
+                watched.start()
+                for _ in range(rounds):
+                    work()
+                watched.wait_idle()
+                watched.end()
+                work()
+                watched.finish()
+                calls = watched.counts().syscalls
+            assert calls is not None
+            assert calls.kernel is not None
+            assert calls.kernel["write"] == rounds
+            assert calls.kernel["read"] == rounds
+
+
+def test_a_process_that_is_gone_is_said_so() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""], text=True)
+    process.wait()
+    with pytest.raises(NodeGone), watch(process):
+        pass
