@@ -32,7 +32,7 @@ def heartbeat(peer: bytes, number: int = 1) -> bytes:
         Heartbeat(
             receiver=BROADCAST,
             transmitter=peer,
-            duration_ms=number,
+            duration_ms=number * 5000,
             hello_id=number,
             hops=1,
             rsu=RSU,
