@@ -14,12 +14,13 @@ from typing import ClassVar, Final
 
 from testbed.netns import run_in
 from testbed.traffic import scheduling
+from testbed.traffic.arrivals import WARM_UP, SinkResult
 from testbed.traffic.errors import NotForwarding, TrafficError
 from testbed.traffic.generator import GeneratorResult, GeneratorSpec, Offer
 from testbed.traffic.jobs import Settle
 from testbed.traffic.paths import Leg
 from testbed.traffic.place import Place, Surface
-from testbed.traffic.sink import WARM_UP, SinkResult, SinkSpec
+from testbed.traffic.sink import SinkSpec
 from testbed.traffic.trial import LegTraffic, Load
 from testbed.traffic.worker import Worker, wait_until_ns
 

@@ -18,8 +18,8 @@ from testbed.measure.ledger import Line, WireEnd
 from testbed.measure.places import LinkCounts, NamespaceCounts
 from testbed.netns import run_in
 from testbed.traffic import frames, paths
+from testbed.traffic.assembly import aside_lines, assembled, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
-from testbed.traffic.peer import aside_lines, sink_lines, trial_traffic
 from testbed.traffic.place import Place, Surface
 from testbed.traffic.trial import LegTraffic, Load, TrialTraffic
 
@@ -131,7 +131,7 @@ class PathTester:
             load, duration_s=duration_s, warm_up_s=warm_up_s, at_start=at_start, at_end=at_end
         )
         after = self._counts()
-        return trial_traffic(
+        return assembled(
             path=f"{self._a.name} to {self._b.name}, {self._direction}",
             sizes=self._sizes,
             flows=self._flows,

@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 from testbed.errors import InputError
 from testbed.traffic import frames
+from testbed.traffic.arrivals import Expectation
 from testbed.traffic.frames import Flow, FrameSet
 from testbed.traffic.place import Surface
-from testbed.traffic.sink import Expectation
 
 NodeKind = Literal["obu", "rsu"]
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from testbed.measure.latency import Histogram
 from testbed.measure.ledger import Ledger
+from testbed.traffic.arrivals import TRIAL, SinkResult
 from testbed.traffic.generator import GeneratorResult
-from testbed.traffic.sink import TRIAL, SinkResult
 
 OFFERED_SHARE: Final = 0.99
 """Below this share of the intended frames a trial says more about the generator than the node."""

@@ -17,11 +17,11 @@ from traffic_rig import NODE_MAC, Wire
 from testbed.measure import procstat
 from testbed.netns import run_in
 from testbed.traffic import paths
+from testbed.traffic.arrivals import Expectation
 from testbed.traffic.errors import TrafficError, WorkerDied
 from testbed.traffic.legs import LegRunner, Route, TesterCpus
 from testbed.traffic.paths import Cast, Leg, Path, Traffic
 from testbed.traffic.place import Surface
-from testbed.traffic.sink import Expectation
 from testbed.traffic.trial import Load
 
 CPUS = TesterCpus.one(0)

@@ -241,9 +241,11 @@ def test_as_fast_as_possible_is_more_than_the_small_node_can_take(wire: Wire) ->
     assert done.generator_limited is None
     assert done.trial.offered > 20_000
     assert done.trial.delivered > 1_000
-    lost_at_socket = line(done.ledger, "node's radio", "socket buffer full")
-    assert lost_at_socket + done.whole.delivered == done.whole.offered
-    assert done.ledger.unexplained == 0
+    # The kernel does not tell whether heartbeats were among what it dropped.
+    assert line(done.ledger, "node's radio", "socket buffer full") == -done.ledger.unexplained + (
+        done.whole.lost
+    )
+    assert -5 <= done.ledger.unexplained <= 0
     assert not done.lower_bound
 
 
