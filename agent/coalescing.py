@@ -1,0 +1,346 @@
+"""Coalescing: whether to let frames gather before looking at them, and for how long.
+
+Pure: times and counts in, a time to wait out. Must not know engines, descriptors or frames, nor
+sleep itself.
+
+What it saves. Below saturation a node's CPU time goes into being woken, not into system calls:
+giving up the CPU and getting it back costs some 25 µs here, a frame that is already there 2 to 8.
+If frames would wake the node g times within the time that it may wait, then waiting makes one
+wake-up of them, and saves g - 1 of g. With g up to 1 it saves nothing: every frame still costs a
+wake-up of its own, or two, one by the frame and one by the clock.
+
+What it costs. Latency, of which `max_wait_ns` is the bound: from when a frame is ready until it is
+sent, compared with sending it at once. When a frame became ready is not known, but when the queue
+was last seen empty is; frames are not older than that. A wait also ends late: the clock's
+interrupt, and the CPU, have to come back first. So what sleeps are known to be late by, and what
+the first batch takes to be sent, is subtracted from the bound before.
+
+`FixedWait` waits after each wake-up by a frame: two wake-ups for 1 + g frames.
+
+`AdaptiveWait` does not let frames wake it while waiting pays. It then sleeps from the moment the
+queue was seen empty, looks without blocking, and sleeps again: one wake-up for g frames, and no
+need to guess when the first one came. Whether it pays is found out the way adaptive interrupt
+moderation does in network cards, by looking:
+
+- *looking*: frames wake it, and a window of wake-ups gives g. Above `ENTER` it comes to rest.
+- *resting*: wake-ups and waits in vain are counted; where they show that frames come one by one
+  after all, it looks again. If a whole wait brought nothing, the next frame wakes it, so that a
+  node without traffic sleeps.
+- Frames that come in bursts fill batches without any waiting, and look, at rest, as if waiting had
+  filled them. So now and then it looks for one window, and rests again only if g is above `STAY`.
+
+It also rests no longer than it takes `ENOUGH` frames to gather: of what they cost, the wake-up is
+then a small part, and queues in front of the node have room for that many. A node that cannot keep
+up never sees its queue empty, and so never waits.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from enum import StrEnum
+from typing import Final, Literal, Protocol, runtime_checkable
+
+Mode = Literal["off", "fixed", "adaptive"]
+MODES: Final[tuple[Mode, ...]] = ("off", "fixed", "adaptive")
+
+WINDOW: Final = 16
+"""Wake-ups between which the distance of frames is measured."""
+PROMPT: Final = 0.25
+"""What a look that found frames at once counts for, beside a wake-up: it costs the look alone."""
+ENTER: Final = 1.2
+"""Wake-ups that one wait must take the place of, for waiting to begin."""
+STAY: Final = 1.05
+"""The same for it to go on. Between the two nothing changes, so that it does not flutter."""
+REVIEW: Final = 32
+"""Waits after which it is seen whether they paid."""
+DOUBT: Final = 64
+"""Windows after which, at most, waiting is tried again where it did not pay."""
+RECHECK: Final = 1024
+"""Waits after which frames may wake it for one window, which makes up 2 % of all wake-ups."""
+ENOUGH: Final = 128
+"""Frames that are worth no further waiting for."""
+LEAST_NS: Final = 40_000
+"""A shorter sleep takes longer than that to come back from."""
+
+_LATENESS_NS: Final = 60_000
+_TYPICAL_NS: Final = 30_000
+_HANDLING_NS: Final = 50_000
+"""Assumed until it has been seen how late sleeps end, and what the first batch takes to be sent."""
+_PROMPT_NS: Final = 10_000
+"""A look that took no longer than this did not give up the CPU."""
+_OF_MAX: Final = 4
+"""No estimate takes more than this part of the bound: on a machine that is late by more, the
+bound cannot be held, waiting or not."""
+
+
+class Decision(StrEnum):
+    """What was done before frames were taken, one for each time."""
+
+    WAITED = "waited"
+    """Slept while frames gathered."""
+    NOT_WORTH = "not_worth"
+    """Waiting would save too little: what comes wakes the node."""
+    SAMPLED = "sampled"
+    """The same for a moment, to see how far apart they are."""
+    QUIET = "quiet"
+    """A whole wait had brought nothing: the next frame wakes the node."""
+    BACKLOG = "backlog"
+    """Frames had been left behind, and had waited already."""
+    LATE = "late"
+    """Too little was left of the time that the first frame may wait."""
+
+
+@runtime_checkable
+class Gathering(Protocol):
+    """An engine that can wait for frames better than by sleeping, such as in one call of its own.
+
+    `wait_call` is the name of the system call under which a wait is counted.
+    """
+
+    wait_call: str
+
+    def wait_frames(self, frames: int, timeout_ns: int) -> None:
+        """Return when `frames` are there to be taken, or after `timeout_ns`, whichever is first."""
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """An engine that lets frames gather by itself before it becomes readable (a block timer).
+
+    `holds_ns` is how long the first of them may have waited by then; it counts against the bound.
+    """
+
+    holds_ns: int
+
+
+class Quantile:
+    """What a share of all samples stays below, followed in small steps; one far off moves little.
+
+    Each sample above pulls the value up, each one below pulls it down, by amounts that balance
+    where `share` of them are below (Robbins and Monro, 1951).
+    """
+
+    __slots__ = ("_down", "_up", "value")
+
+    def __init__(self, share: float, *, start: float, step: float) -> None:
+        self.value = start
+        self._up = step * share
+        self._down = step * (1 - share)
+
+    def add(self, sample: float) -> None:
+        """Take one more sample into account."""
+        if sample > self.value:
+            self.value += self._up
+        else:
+            self.value -= self._down
+
+
+class Waiting(ABC):
+    """When to wait. All times in ns of CLOCK_MONOTONIC.
+
+    `batch` is how many frames are sent at once. `holds_ns` is what an engine holds frames for.
+    `decisions` counts what was decided. `whole` tells that whoever takes frames must take all.
+    """
+
+    mode: Mode
+
+    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
+        self.max_wait_ns = max_wait_ns
+        self.decisions: Counter[Decision] = Counter()
+        self.whole = True
+        self._batch = batch
+        self._free_ns = max_wait_ns - holds_ns
+        self._most_ns = max_wait_ns / _OF_MAX
+        self._late = Quantile(0.95, start=_LATENESS_NS, step=4_000)
+        self._typical = Quantile(0.5, start=_TYPICAL_NS, step=2_000)
+        self._handling_ns = min(_HANDLING_NS, self._most_ns)
+        self._empty_ns = 0
+        self._emptied = False
+        self._budget_ns = 0.0
+        self._plan()
+
+    @property
+    def lateness_ns(self) -> int:
+        """How late nineteen of twenty sleeps end at most, as far as it is allowed for."""
+        return round(min(max(self._late.value, 0.0), self._most_ns))
+
+    @abstractmethod
+    def before_look(self, now_ns: int) -> int:
+        """How long to sleep before looking for frames without blocking; 0: look now, and block."""
+
+    @abstractmethod
+    def after_look(self, asked_ns: int, woken_ns: int) -> int:
+        """How long to sleep now that a look which began at `asked_ns` has found frames."""
+
+    def nothing_came(self) -> None:
+        """A sleep was in vain. A look that blocks comes next."""
+        self.decisions[Decision.QUIET] += 1
+
+    def slept(self, wanted_ns: int, took_ns: int) -> None:
+        """A sleep of `wanted_ns` took `took_ns`."""
+        late = took_ns - wanted_ns
+        self._late.add(late)
+        self._typical.add(late)
+
+    def handled(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> None:
+        """From `begun_ns` on `frames` frames were taken and sent, all there were if `emptied`."""
+        self._empty_ns = begun_ns
+        self._emptied = emptied
+        if frames:
+            first = (now_ns - begun_ns) * min(1.0, self._batch / frames)
+            self._handling_ns += (min(first, self._most_ns) - self._handling_ns) / 8
+        self._plan()
+
+    def _plan(self) -> None:
+        late = self._late.value
+        most = self._most_ns
+        self._budget_ns = self._free_ns - self._handling_ns - (late if late < most else most)
+
+
+class FixedWait(Waiting):
+    """Waits after each wake-up by a frame, as long as the bound allows, whatever it brings."""
+
+    mode = "fixed"
+
+    def before_look(self, now_ns: int) -> int:
+        return 0
+
+    def after_look(self, asked_ns: int, woken_ns: int) -> int:
+        if not self._emptied and self._empty_ns:
+            self.decisions[Decision.BACKLOG] += 1
+            return 0
+        # A look that had to wait was woken by a frame, which took its time; one that came back at
+        # once found frames that may have come since the queue was last seen empty.
+        ready_ns = woken_ns - min(self._typical.value, self._most_ns)
+        if ready_ns < asked_ns:
+            ready_ns = self._empty_ns or asked_ns
+        pause = int(ready_ns + self._budget_ns) - woken_ns
+        if pause < LEAST_NS:
+            self.decisions[Decision.LATE] += 1
+            return 0
+        self.decisions[Decision.WAITED] += 1
+        return pause
+
+
+class AdaptiveWait(Waiting):
+    """Waits where that saves wake-ups; see above."""
+
+    mode = "adaptive"
+
+    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
+        self.whole = False
+        self._enough = max(ENOUGH, batch)
+        self._sampling = False
+        self._doubt = 1
+        # Of a window of wake-ups, while looking.
+        self._looks = -1
+        self._saved = 0.0
+        self._weight = 1.0
+        self._first_ns = 0
+        self._frames = 0
+        # Of the last waits, while at rest.
+        self._waits = 0
+        self._in_vain = 0
+        self._until_recheck = 0
+        # Moving averages of the time from one look to the next and of what it found.
+        self._span_ns = 0.0
+        self._found = 1.0
+
+    def before_look(self, now_ns: int) -> int:
+        if not self.whole:
+            return 0
+        if not self._emptied:
+            self.decisions[Decision.BACKLOG] += 1
+            return 0
+        wait_ns = min(self._budget_ns, self._enough * self._span_ns / self._found)
+        pause = int(self._empty_ns + wait_ns) - now_ns
+        if pause < LEAST_NS:
+            self.decisions[Decision.LATE] += 1
+            return 0
+        self.decisions[Decision.WAITED] += 1
+        self._waits += 1
+        return pause
+
+    def after_look(self, asked_ns: int, woken_ns: int) -> int:
+        self._weight = 1.0 if woken_ns - asked_ns > _PROMPT_NS else PROMPT
+        return 0
+
+    def nothing_came(self) -> None:
+        super().nothing_came()
+        self._in_vain += 1
+
+    def handled(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> None:
+        last_ns = self._empty_ns
+        super().handled(begun_ns, now_ns, frames, emptied=emptied)
+        if self.whole:
+            self._rested(begun_ns - last_ns, frames)
+        elif frames:
+            self.decisions[Decision.SAMPLED if self._sampling else Decision.NOT_WORTH] += 1
+            self._looked(begun_ns, frames)
+
+    def _looked(self, now_ns: int, frames: int) -> None:
+        span_ns = now_ns - self._first_ns
+        window = WINDOW * self._doubt
+        if self._looks < 0 or span_ns > window * self._budget_ns:
+            # Fewer than one in the time of a wait: nothing to be saved, measure anew from here.
+            if self._looks >= 0:
+                self._sampling = False
+            self._first_ns = now_ns
+            self._looks = self._frames = 0
+            self._saved = 0.0
+            return
+        self._looks += 1
+        self._saved += self._weight
+        self._frames += frames
+        if self._looks < window:
+            return
+        saved = self._saved * self._budget_ns / max(span_ns, 1)
+        if saved > (STAY if self._sampling else ENTER):
+            self._rest(span_ns / self._frames)
+        self._sampling = False
+        self._looks = -1
+
+    def _rest(self, per_frame_ns: float) -> None:
+        self.whole = True
+        # Up to now not all was taken, maybe: the next look must not be put off.
+        self._emptied = False
+        # Frames come in greater numbers from now on.
+        self._handling_ns = max(self._handling_ns, min(_HANDLING_NS, self._most_ns))
+        self._span_ns, self._found = per_frame_ns, 1.0
+        self._waits = self._in_vain = self._frames = 0
+        self._until_recheck = RECHECK
+
+    def _rested(self, span_ns: int, frames: int) -> None:
+        self._frames += frames
+        # A long silence says nothing about what comes after it.
+        self._span_ns += (min(span_ns, 2 * self.max_wait_ns) - self._span_ns) / 8
+        self._found += (frames - self._found) / 8
+        if self._waits < REVIEW:
+            return
+        # After a wait in vain a frame woke it besides.
+        woken = self._waits + self._in_vain
+        self._until_recheck -= self._waits
+        if STAY * woken > self._frames or 5 * self._in_vain > 2 * self._waits:
+            self._doubt = min(2 * self._doubt, DOUBT)
+            self._look(sampling=False)
+            return
+        self._doubt = max(self._doubt // 2, 1)
+        if self._until_recheck <= 0:
+            self._look(sampling=True)
+        else:
+            self._waits = self._in_vain = self._frames = 0
+
+    def _look(self, *, sampling: bool) -> None:
+        self.whole = False
+        self._sampling = sampling
+        self._looks = -1
+
+
+def make(mode: Mode, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> Waiting | None:
+    """What decides in that mode; None where nothing is ever waited for."""
+    if mode == "off" or max_wait_ns <= 0:
+        return None
+    kind = FixedWait if mode == "fixed" else AdaptiveWait
+    return kind(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
