@@ -42,7 +42,8 @@ def ledger(result: Result) -> Section:
                     ),
                     title=title,
                     note="offered = delivered + dropped + unexplained, over all timing trials with "
-                    "their warm-up.",
+                    "their warm-up. Below zero: a dropped frame was none of the offered ones, such "
+                    "as a heartbeat.",
                 )
             )  # fmt: skip
         if len(drops):
@@ -58,10 +59,11 @@ def _account(trials: list[Trial]) -> Iterator[str | Cell]:
     traffic = [trial.traffic for trial in trials if trial.traffic is not None]
     closed = [trial.ledger for trial in trials if trial.ledger is not None]
     unexplained = sum(one.unexplained for one in closed)
+    is_open = any(trial.marked("ledger-open") for trial in trials)
     yield count(sum(one.offered for one in closed))
     yield count(sum(one.delivered for one in closed))
     yield count(_drops(trials).total())
-    yield Cell(count(unexplained), Tone.BAD if unexplained else Tone.PLAIN)
+    yield Cell(count(unexplained), Tone.BAD if is_open else Tone.PLAIN)
     for damage in ("duplicated", "reordered", "corrupted"):
         total = sum(int(getattr(t, damage)) for t in traffic)
         yield Cell(count(total), Tone.BAD if total else Tone.PLAIN)

@@ -100,7 +100,7 @@ def _verdicts(result: Result, findings: tuple[Finding, ...]) -> Table:
         tone = Tone.FAINT if finding.verdict is Verdict.NOT_MEASURED else Tone.PLAIN
         rows.add(
             Cell(claim, tone),
-            Cell(finding.cell.load if finding.cell else NOTHING, tone),
+            Cell(finding.cell.load if finding.cell else finding.band, tone),
             Cell(target.claimed, tone),
             Cell(_found(finding), tone),
             Cell(finding.verdict, TONES[finding.verdict]),
@@ -127,8 +127,8 @@ def _reasons(findings: tuple[Finding, ...]) -> Bullets:
         if finding.plain:
             continue
         claim = finding.target.claim
-        if finding.cell and len(finding.target.bands) > 1:
-            claim += f" at {finding.cell.load} load"
+        if len(finding.target.bands) > 1:
+            claim += f" at {finding.cell.load if finding.cell else finding.band} load"
         reason = finding.reason
         if (finding.pairs_needed or 0) > FEWEST_PAIRS:
             claim += f" ({finding.pairs_needed})"

@@ -55,11 +55,13 @@ WORST_FIRST: Final = (
 class Finding:
     """One claim at one load for one candidate.
 
-    `quantity` is what decided, which may be the target's second choice; then `reason` says why.
-    `at_least` means that the ratio is a lower bound. `cell` is None where nothing was measured.
+    `band` is the load that is claimed about, `cell` where it was measured, if it was. `quantity`
+    is what decided, which may be the target's second choice; then `reason` says why.
+    `at_least` means that the ratio is a lower bound.
     """
 
     target: Target
+    band: Band
     candidate: str | None
     cell: Cell | None
     quantity: str
@@ -152,11 +154,21 @@ def _pairs(count: int) -> str:
 
 
 def _findings(result: Result, target: Target) -> Iterator[Finding]:
-    def unmeasured(reason: str, cell: Cell | None = None, name: str | None = None) -> Finding:
+    first = target.bands[0]
+
+    def unmeasured(
+        reason: str, band: Band = first, cell: Cell | None = None, name: str | None = None
+    ) -> Finding:
         return Finding(
-            target=target, candidate=name, cell=cell, quantity=target.quantity, estimate=None,
-            verdict=Verdict.NOT_MEASURED, reason=reason,
-        )  # fmt: skip
+            target=target,
+            band=band,
+            candidate=name,
+            cell=cell,
+            quantity=target.quantity,
+            estimate=None,
+            verdict=Verdict.NOT_MEASURED,
+            reason=reason,
+        )
 
     point = _point(result, target)
     if point is None:
@@ -174,15 +186,15 @@ def _findings(result: Result, target: Target) -> Iterator[Finding]:
     for band in target.bands:
         cell = _cell(result, point, band, target)
         if cell is None:
-            yield unmeasured(f"no trials at {band} load in this run")
+            yield unmeasured(f"no trials at {band} load in this run", band)
             continue
         for candidate in candidates:
             if trials_of(result, cell, candidate.name) or trials_of(
                 result, cell, candidate.name, "counting"
             ):
-                yield _finding(result, target, cell, candidate)
+                yield _finding(result, target, band, cell, candidate)
             else:
-                yield unmeasured("it has no trials at this load", cell, candidate.name)
+                yield unmeasured("it has no trials at this load", band, cell, candidate.name)
 
 
 def _point(result: Result, target: Target) -> Point | None:
@@ -218,7 +230,7 @@ def _cell(result: Result, point: Point, band: Band, target: Target) -> Cell | No
     return None
 
 
-def _finding(result: Result, target: Target, cell: Cell, candidate: Variant) -> Finding:
+def _finding(result: Result, target: Target, band: Band, cell: Cell, candidate: Variant) -> Finding:
     quantity, at_least, why = target.quantity, False, ""
     if target.when_bounded is not None:
         if result.load(cell.load).rate_pps is not None:
@@ -241,6 +253,7 @@ def _finding(result: Result, target: Target, cell: Cell, candidate: Variant) -> 
     beside = {*target.beside, target.quantity} - {quantity}
     finding = Finding(
         target=target,
+        band=band,
         candidate=candidate.name,
         cell=cell,
         quantity=quantity,
