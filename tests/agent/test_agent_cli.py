@@ -119,8 +119,11 @@ def test_engines_are_listed_as_table_and_as_json() -> None:
     assert ["per-packet", "tap", "yes"] in [line.split() for line in table.stdout.splitlines()]
     assert "mmsg        tap   no: a TAP descriptor is no socket" in table.stdout
     found = json.loads(run(None, "engines", "--format", "json").stdout)
-    assert found["mmsg"]["wire"] == {"available": True, "why_not": None}
+    assert found["mmsg"]["wire"] == {"available": True, "why_not": None, "note": None}
     assert found["mmsg"]["tap"]["available"] is False
+    assert found["writev"]["wire"]["available"] is True
+    assert "never chosen by auto" in found["writev"]["wire"]["note"]
+    assert "never chosen by auto" in table.stdout
 
 
 def test_version() -> None:
