@@ -22,6 +22,8 @@ COMBINATIONS = [
     ("per-packet", "batched"),
     ("mmsg", "per-packet"),
     ("mmsg", "batched"),
+    ("aggregate", "per-packet"),
+    ("aggregate", "batched"),
 ]
 combinations = pytest.mark.parametrize(("engine", "handler"), COMBINATIONS)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from engine_rig import MTU, PEER, Rig, ip
+from writev_contract import BROKEN_BY_WRITEV
 
 from agent.engines.base import Port, Side
 from agent.engines.registry import ENGINES
@@ -86,21 +87,6 @@ def make_rig(namespace: None, one_cpu: None) -> Iterator[Callable[[str, Side], R
     yield make
     for close in reversed(closers):
         close()
-
-
-BROKEN_BY_WRITEV = frozenset(
-    {
-        "test_sent_frames_keep_order_and_content",
-        "test_more_frames_than_one_batch_takes_go_in_one_call",
-        "test_every_size_from_a_bare_header_to_the_mtu",
-        "test_rows_go_out_from_where_they_were_received_with_a_header_pushed_in_front",
-        "test_chosen_rows_go_out_in_the_order_given",
-        "test_a_frame_that_cannot_go_does_not_stop_the_others",
-        "test_a_link_that_is_down_fails_its_next_hops_and_works_again_when_up",
-        "test_it_counts_frames_bytes_fill_and_its_own_calls",
-    }
-)
-"""Points of the contract that speak of several frames in one call: docs/engines.md lists them."""
 
 
 @pytest.fixture(params=PAIRS)
