@@ -64,7 +64,8 @@ def percent(share: float | None, digits: int = 2) -> str:
     value = 100 * share
     if abs(value) < 10**-digits:
         return f"<{SPACE}{10**-digits:g}{SPACE}%"
-    return f"{value:.{digits}f}".rstrip("0").rstrip(".") + f"{SPACE}%"
+    text = f"{value:.{digits}f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + f"{SPACE}%"
 
 
 def mib(size: float | None) -> str:

@@ -53,6 +53,14 @@ def test_a_share_that_is_not_nothing_never_prints_as_nothing(
 
 
 @pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [(1.0, 0, "100 %"), (1.0, 2, "100 %"), (0.9, 0, "90 %"), (0.004, 0, "< 1 %"), (0.5, 1, "50 %")],
+)
+def test_a_share_keeps_the_zeros_that_are_digits(share: float, digits: int, text: str) -> None:
+    assert plain(wording.percent(share, digits)) == text
+
+
+@pytest.mark.parametrize(
     ("ratio", "text"),
     [
         (None, "–"),
