@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args
 Kind = Literal["obu", "rsu"]
 Handler = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
-WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg"]
-TapEngine = Literal["auto", "per-packet", "writev"]
+WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring"]
+TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HANDLERS: tuple[Handler, ...] = get_args(Handler)

@@ -14,13 +14,23 @@ from agent.engines.aggregate import AggregateEngine
 from agent.engines.base import Engine, Port, Probe, Side
 from agent.engines.mmsg import MmsgEngine
 from agent.engines.perpacket import PerPacketEngine
+from agent.engines.uring import UringEngine
 from agent.engines.writev import WritevEngine
 from agent.errors import ConfigError, LackingError
 
 AUTO: Final = "auto"
 
 ENGINES: Final[Mapping[str, type[Engine]]] = MappingProxyType(
-    {engine.name: engine for engine in (PerPacketEngine, WritevEngine, AggregateEngine, MmsgEngine)}
+    {
+        engine.name: engine
+        for engine in (
+            PerPacketEngine,
+            WritevEngine,
+            AggregateEngine,
+            MmsgEngine,
+            UringEngine,
+        )
+    }
 )
 
 PREFERENCE: Final[Mapping[Side, Sequence[str]]] = MappingProxyType(

@@ -234,7 +234,9 @@ class Burst:
     """Sends batches of up to `capacity` frames to one descriptor, in order, each exactly once.
 
     Uses slots `slot` … `slot + capacity - 1` of `ring.sqes`. `operation` is WRITE (TAP), SEND
-    (socket), or WRITE_FIXED from memory registered as `buffer_index`. Only failures complete,
+    (socket), or WRITE_FIXED from memory registered as `buffer_index`. With `registered` false
+    `file_index` is the descriptor itself: a little slower, but the ring does not hold the file,
+    which the kernel lets go of only some time after a ring's end. Only failures complete,
     with `user_data` + the frame's place in its burst: EAGAIN (no room now), EMSGSIZE, ENETDOWN,
     EIO (TAP down) … as the kernel has it.
     """
@@ -249,6 +251,7 @@ class Burst:
         file_index: int,
         user_data: int,
         buffer_index: int = 0,
+        registered: bool = True,
     ) -> None:
         if operation not in (Op.WRITE, Op.SEND, Op.WRITE_FIXED):
             raise ValueError("a burst goes by WRITE, WRITE_FIXED or SEND")
@@ -261,7 +264,7 @@ class Burst:
             raise ValueError(f"the ring has {ring.entries} slots")
         slots[:] = np.zeros((), abi.SQE)
         slots["opcode"] = operation
-        slots["flags"] = abi.SQE_FIXED_FILE | abi.SQE_CQE_SKIP_SUCCESS
+        slots["flags"] = abi.SQE_CQE_SKIP_SUCCESS | (abi.SQE_FIXED_FILE if registered else 0)
         slots["fd"] = file_index
         slots["rw_flags"] = _MSG_DONTWAIT if operation is Op.SEND else abi.RWF_NOWAIT
         slots["user_data"] = user_data + np.arange(capacity)

@@ -187,6 +187,13 @@ class Ring:
             raise OSError(error, os.strerror(error), "io_uring_enter")
         return 0
 
+    def withdraw(self) -> int:
+        """Take back what is queued and was not submitted; how many slots that were."""
+        count = self._queued - self._taken
+        self._queued = self._taken
+        self._sq_tail[0] = self._taken & 0xFFFFFFFF
+        return count
+
     # -- completions --------------------------------------------------------------------------
 
     @property
