@@ -1,0 +1,84 @@
+"""Every shipped scenario can be run, keeps the rules of the method, and its time."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed import shipped
+from testbed.scenario import RULE_FULL_TRIAL_S, RULE_PAIRS, RULE_TRIAL_S, shortfalls
+from testbed.scenario_loader import load_scenario
+from testbed.targets import BY_KEY, Band
+from testbed.trialplan import plan_trials
+
+NAMES = shipped.names("scenarios")
+
+# What a trial costs beyond its traffic and warm-up on two cores: restart, probes, silence after it.
+FRESH_S = 0.45
+AGAIN_S = 0.32
+
+
+def seconds(name: str, *, quick: bool) -> float:
+    scenario = load_scenario(name, env={})
+    warm_up_s = scenario.extent(quick=quick).warm_up_s
+    return sum(
+        trial.duration_s
+        + (FRESH_S if trial.fresh else AGAIN_S)
+        + (warm_up_s if trial.pass_ == "timing" else 0)
+        for trial in plan_trials(scenario, quick=quick)
+    )
+
+
+def test_there_are_shipped_scenarios() -> None:
+    assert "batching" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_rules_are_kept(name: str, quick: bool) -> None:
+    scenario = load_scenario(name, env={})
+    extent = scenario.extent(quick=quick)
+    assert extent.pairs >= RULE_PAIRS
+    least = RULE_TRIAL_S if quick else RULE_FULL_TRIAL_S
+    assert all(extent.trial_s[load] >= least for load in extent.loads)
+    assert extent.counting is not None
+    assert extent.counting.repeats >= RULE_PAIRS
+    assert bool(shortfalls(scenario, quick=quick)) == quick
+    assert scenario.description
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quick_run_takes_a_minute_and_a_half_at_most_and_a_full_one_twenty_minutes(
+    name: str,
+) -> None:
+    assert seconds(name, quick=True) <= 90
+    assert seconds(name, quick=False) <= 20 * 60
+
+
+def test_batching_measures_every_documented_claim() -> None:
+    scenario = load_scenario("batching", env={})
+    assert set(scenario.targets) == set(BY_KEY)
+    bands = {load.name: Band.of(load.rate_pps) for load in scenario.loads}
+    assert {name: str(band) for name, band in bands.items()} == {
+        name: name for name in ("low", "medium", "high", "max")
+    }
+    node = scenario.topology.node("obu1")
+    counted = {
+        variant.settings(node).batch
+        for variant in scenario.variants
+        if "counting" in variant.passes and not variant.baseline
+    }
+    assert counted == {1, 8, 16, 32}
+    for kind in ("obu", "rsu"):
+        first = next(
+            point
+            for point in scenario.points
+            if scenario.topology.node(point.nodes[0]).kind == kind
+        )
+        assert {"medium", "high", "max"} <= set(first.loads)
+
+
+def test_the_quick_form_of_batching_has_the_three_documented_loads() -> None:
+    quick = load_scenario("batching", env={}).quick
+    assert quick.loads == ("low", "medium", "high")
+    assert quick.counting is not None
+    assert quick.counting.loads == ("max",)
