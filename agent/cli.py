@@ -19,6 +19,7 @@ import click
 
 from agent import __version__
 from agent.config import (
+    COALESCE,
     DEFAULT_BATCH,
     DEFAULT_CACHED_CANDIDATES,
     DEFAULT_HELLO_HISTORY,
@@ -88,12 +89,18 @@ _OWN_OPTIONS: Final = (
     ),
     _option("--batch", type=int, default=DEFAULT_BATCH, help="Most frames in one batch."),
     _option(
+        "--coalesce",
+        type=click.Choice(COALESCE),
+        help="Whether frames wait for others: after each wake-up, or where that saves wake-ups; "
+        "fixed if there is a --max-wait.",
+    ),
+    _option(
         "--max-wait",
         "max_wait_us",
         metavar="US",
         type=int,
         default=0,
-        help="Longest wait for a fuller batch, in µs.",
+        help="Longest that a frame may wait for others, in µs.",
     ),
     _option(
         "--group-copies",

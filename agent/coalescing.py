@@ -39,10 +39,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from enum import StrEnum
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
-Mode = Literal["off", "fixed", "adaptive"]
-MODES: Final[tuple[Mode, ...]] = ("off", "fixed", "adaptive")
+from agent.config import Coalesce
 
 WINDOW: Final = 16
 """Wake-ups between which the distance of frames is measured."""
@@ -143,8 +142,6 @@ class Waiting(ABC):
     `decisions` counts what was decided. `whole` tells that whoever takes frames must take all.
     """
 
-    mode: Mode
-
     def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
         self.max_wait_ns = max_wait_ns
         self.decisions: Counter[Decision] = Counter()
@@ -201,8 +198,6 @@ class Waiting(ABC):
 class FixedWait(Waiting):
     """Waits after each wake-up by a frame, as long as the bound allows, whatever it brings."""
 
-    mode = "fixed"
-
     def before_look(self, now_ns: int) -> int:
         return 0
 
@@ -225,8 +220,6 @@ class FixedWait(Waiting):
 
 class AdaptiveWait(Waiting):
     """Waits where that saves wake-ups; see above."""
-
-    mode = "adaptive"
 
     def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
         super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
@@ -338,7 +331,7 @@ class AdaptiveWait(Waiting):
         self._looks = -1
 
 
-def make(mode: Mode, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> Waiting | None:
+def make(mode: Coalesce, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> Waiting | None:
     """What decides in that mode; None where nothing is ever waited for."""
     if mode == "off" or max_wait_ns <= 0:
         return None

@@ -16,9 +16,11 @@ from agent.errors import ConfigError
 Kind = Literal["obu", "rsu"]
 HandlerName = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
+Coalesce = Literal["off", "fixed", "adaptive"]
 
 HANDLERS: Final[tuple[HandlerName, ...]] = ("auto", "per-packet", "batched")
 GROUP_COPIES: Final[tuple[GroupCopies, ...]] = ("reference", "addressed")
+COALESCE: Final[tuple[Coalesce, ...]] = ("off", "fixed", "adaptive")
 
 DEFAULT_MTU: Final = 1436
 DEFAULT_HELLO_HISTORY: Final = 10
@@ -39,7 +41,10 @@ class AgentConfig:
 
     `ip` holds addresses of the TAP with or without a prefix length ("10.0.0.2/24", "fd00::2");
     a bare address gets /24 or /64. `mtu` is the TAP's. `hello_periodicity_ms` is an RSU's alone
-    and None elsewhere. `max_wait_us` bounds the time a wake-up may wait for a fuller batch.
+    and None elsewhere. `max_wait_us` bounds the time a frame may wait for others, and `coalesce`
+    says how they wait: None is "fixed" where there is such a time, else "off". `adaptive_batch`
+    lets the batch size follow the load between two sizes, in place of `batch`.
+    `metrics` is an address and port on which HTTP serves what is counted, None for no such thing.
     `run_as` is (uid, gid) taken on once every descriptor is open; None drops capabilities only.
     `event_fd` is a descriptor for JSON lines about what happens; `quiet_tap` keeps IPv6 duplicate
     address detection, router solicitation and link-local addresses off the TAP.
@@ -60,10 +65,13 @@ class AgentConfig:
     wire_engine: str = "auto"
     tap_engine: str = "auto"
     batch: int = DEFAULT_BATCH
+    adaptive_batch: tuple[int, int] | None = None
+    coalesce: Coalesce | None = None
     max_wait_us: int = 0
     group_copies: GroupCopies = "reference"
     tap_mac: str | None = None
     control_path: str | None = None
+    metrics: str | None = None
     stats_path: str | None = None
     run_as: tuple[int, int] | None = None
     event_fd: int | None = None
@@ -84,6 +92,12 @@ class AgentConfig:
         _check_range("cached candidates", self.cached_candidates, 1, 10_000)
         _check_range("batch", self.batch, 1, MAX_BATCH)
         _check_range("max wait", self.max_wait_us, 0, MAX_WAIT_US)
+        if self.coalesce is not None and self.coalesce not in COALESCE:
+            raise ConfigError(f"coalesce: got {self.coalesce!r}; expected one of {COALESCE}")
+        if self.adaptive_batch is not None:
+            _check_sizes(self.adaptive_batch)
+        if self.metrics is not None:
+            metrics_address(self.metrics)
         if self.hello_periodicity_ms is not None:
             _check_range("hello periodicity", self.hello_periodicity_ms, 1, 86_400_000)
         if self.handler not in HANDLERS:
@@ -94,6 +108,27 @@ class AgentConfig:
             )
         if self.tap_mac is not None:
             mac_bytes(self.tap_mac)
+
+    @property
+    def coalescing(self) -> Coalesce:
+        """How frames wait for others."""
+        if self.coalesce is not None:
+            return self.coalesce
+        return "fixed" if self.max_wait_us else "off"
+
+    @property
+    def batch_limit(self) -> int:
+        """The most frames that one batch may have."""
+        return self.batch if self.adaptive_batch is None else self.adaptive_batch[1]
+
+
+def _check_sizes(sizes: tuple[int, int]) -> None:
+    for what, size in zip(("least", "greatest"), sizes, strict=True):
+        _check_range(f"{what} adaptive batch", size, 1, MAX_BATCH)
+    if sizes[0] > sizes[1]:
+        raise ConfigError(
+            f"adaptive batch: got {sizes[0]}..{sizes[1]}; expected the smaller size first"
+        )
 
 
 def _check_range(what: str, value: int, low: int, high: int) -> None:
@@ -130,6 +165,39 @@ def tap_address(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface:
     if address.ip.is_multicast or address.ip.is_unspecified:
         raise ConfigError(f"ip: {text} is no address that a host can have")
     return address
+
+
+def batch_sizes(text: str) -> tuple[int, int]:
+    """The two sizes in a text such as 8..128.
+
+    :raises ConfigError: another form, or sizes that no batch can have.
+    """
+    found = re.fullmatch(r"([0-9]{1,6})\.\.([0-9]{1,6})", text, re.ASCII)
+    if found is None:
+        raise ConfigError(f"adaptive batch: got {text!r}; expected two sizes such as 8..128")
+    sizes = int(found[1]), int(found[2])
+    _check_sizes(sizes)
+    return sizes
+
+
+def metrics_address(text: str) -> tuple[str, int]:
+    """Address and port in a text such as 127.0.0.1:9100, [::1]:9100 or, for every address, :9100.
+
+    :raises ConfigError: another form.
+    """
+    host, colon, port = text.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    try:
+        if not colon or not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > 65535:
+            raise ValueError("port")
+        if bare and (ipaddress.ip_address(bare).version == 6) != (bare != host):
+            raise ValueError("brackets")
+    except ValueError as error:
+        raise ConfigError(
+            f"metrics: got {text!r}; expected an address and a port such as 127.0.0.1:9100, "
+            "[::1]:9100 or :9100"
+        ) from error
+    return bare, int(port)
 
 
 def mac_bytes(text: str) -> bytes:

@@ -15,11 +15,15 @@ from collections.abc import Callable, Sequence
 from errno import ENETDOWN
 from typing import Final, Protocol
 
+from agent import coalescing
 from agent.batch import FrameBatch
+from agent.coalescing import Gathering, Holding
+from agent.config import Coalesce
 from agent.engines.base import Engine, Rows, SendResult
 from agent.errors import InterfaceGoneError
+from agent.gathering import SLEEP_CALL, Action, Events, Gatherer
 from agent.handlers import BatchedHandler, PerPacketHandler
-from agent.linux import netif
+from agent.linux import netif, timers
 from agent.pipeline import Kept, Pipeline
 from agent.protocol.node import DirectNode, Node
 from agent.protocol.replies import Outgoing, Reply
@@ -97,8 +101,8 @@ Handle = Callable[[FrameBatch, int], None]
 class Driver:
     """Runs one node on its two engines until `stop`.
 
-    `changed` is called after a wake-up in which the node's decisions changed. `max_wait_us` is how
-    long a batched driver waits after a wake-up for more frames.
+    `changed` is called after a wake-up in which the node's decisions changed. `coalesce` is whether
+    frames may gather before they are looked at, `max_wait_us` how long one of them may wait.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Driver:
         tap: Engine,
         *,
         batched: bool,
+        coalesce: Coalesce = "off",
         max_wait_us: int = 0,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
@@ -115,19 +120,19 @@ class Driver:
         self.wire = wire
         self.tap = tap
         self.batched = batched
-        self.wakeups = 0
-        self.waits = 0
-        self.waited_ns = 0
-        self._max_wait_s = max_wait_us / 1e6 if batched else 0.0
+        self.coalesce: Coalesce = coalesce if max_wait_us else "off"
+        self._wakeups = 0
         self._changed = changed
         self._to_wire = Outlet(wire, node)
         self._to_tap = Outlet(tap, node)
         self._ifindexes = {engine: netif.index(engine.port.ifname) for engine in (wire, tap)}
         self._stopping = False
         self._epoll = select.epoll()
-        self._actions: dict[int, Callable[[int], object]] = {}
+        self._actions: dict[int, Action] = {}
         # A batch of one frame is a frame.
-        if batched and max(wire.batch_size, tap.batch_size) > 1:
+        in_batches = batched and max(wire.batch_size, tap.batch_size) > 1
+        self._gatherer = self._make_gatherer(max_wait_us, BATCH_BUDGET if in_batches else 1)
+        if in_batches:
             from_wire, from_tap = self._ways(node)
             self._watch(wire, self._in_batches(wire, node.wire_into, from_wire))
             self._watch(tap, self._in_batches(tap, node.tap_into, from_tap))
@@ -137,12 +142,60 @@ class Driver:
 
     def watch(self, fd: int, action: Callable[[], object]) -> None:
         """Call `action` whenever `fd` is readable."""
-        self._actions[fd] = lambda now_ns: action()
+
+        def act(now_ns: int) -> int:
+            action()
+            return 0
+
+        self._actions[fd] = act
         self._epoll.register(fd, select.EPOLLIN)
 
-    def _watch(self, engine: Engine, action: Callable[[int], object]) -> None:
+    def _watch(self, engine: Engine, action: Action) -> None:
         self._actions[engine.fileno()] = action
         self._epoll.register(engine.fileno(), select.EPOLLIN)
+
+    def _make_gatherer(self, max_wait_us: int, batch: int) -> Gatherer | None:
+        engines = (self.wire, self.tap)
+        waiting = coalescing.make(
+            self.coalesce,
+            max_wait_ns=max_wait_us * 1000,
+            batch=self.wire.batch_size if batch > 1 else 1,
+            holds_ns=max((one.holds_ns for one in engines if isinstance(one, Holding)), default=0),
+        )
+        if waiting is None:
+            return None
+        return Gatherer(
+            waiting,
+            self._epoll.poll,
+            sources=[engine.fileno() for engine in engines],
+            budget=BATCH_BUDGET if batch > 1 else FRAME_BUDGET,
+            engine=next((one for one in engines if isinstance(one, Gathering)), None),
+        )
+
+    @property
+    def wakeups(self) -> int:
+        """How often it slept and was woken, by a descriptor or by the clock."""
+        return self._wakeups + (0 if self._gatherer is None else self._gatherer.wakeups)
+
+    @property
+    def waits(self) -> int:
+        """How often it let frames gather."""
+        return 0 if self._gatherer is None else self._gatherer.waits
+
+    @property
+    def waited_ns(self) -> int:
+        """How long it let frames gather, in all."""
+        return 0 if self._gatherer is None else self._gatherer.waited_ns
+
+    @property
+    def wait_call(self) -> str:
+        """Name of the system call by which it lets frames gather."""
+        return SLEEP_CALL if self._gatherer is None else self._gatherer.wait_call
+
+    @property
+    def waiting(self) -> coalescing.Waiting | None:
+        """What decides on waiting; None where nothing is ever waited for."""
+        return None if self._gatherer is None else self._gatherer.waiting
 
     def stop(self) -> None:
         """Let `run` return once everything that was taken in has been dealt with."""
@@ -160,18 +213,24 @@ class Driver:
         node = self.node
         poll, clock = self._epoll.poll, time.monotonic_ns
         next_timer_ns, actions = node.next_timer_ns, self._actions
-        max_wait_s = self._max_wait_s
+        gatherer = self._gatherer
+        if gatherer is not None:
+            timers.set_slack_ns(1)
         version = -1
+        events: Events
         while not self._stopping:
             timer_ns = next_timer_ns()
-            wait_s = None if timer_ns is None else max(timer_ns - clock(), 0) / 1e9
-            events = poll(wait_s)
-            self.wakeups += 1
-            if max_wait_s and events:
-                self._wait_for_more(max_wait_s)
-            now_ns = clock()
-            for fd, _ in events:
-                actions[fd](now_ns)
+            if gatherer is None:
+                wait_s = None if timer_ns is None else max(timer_ns - clock(), 0) / 1e9
+                events = poll(wait_s)
+                self._wakeups += 1
+                now_ns = clock()
+                for fd, _ in events:
+                    actions[fd](now_ns)
+            else:
+                events = gatherer.look(timer_ns)
+                now_ns = clock()
+                gatherer.take(events, actions, now_ns)
             if timer_ns is not None and now_ns >= timer_ns:
                 self.send(node.on_timer(now_ns))
             if version != node.version:
@@ -185,23 +244,18 @@ class Driver:
         self._to_wire.send_frames(out.wire)
         self._to_tap.send_frames(out.tap)
 
-    def _wait_for_more(self, seconds: float) -> None:
-        before = time.monotonic_ns()
-        time.sleep(seconds)
-        self.waits += 1
-        self.waited_ns += time.monotonic_ns() - before
-
     # -- frame by frame ------------------------------------------------------------------------
 
     def _one_by_one(self, source: Engine, into: Into) -> Callable[[int], int]:
         take = self._taker(source, into)
+        waiting = self.waiting
         lone = False
         turn = 0
 
         def drain(now_ns: int) -> int:
             nonlocal lone, turn
             turn += 1
-            if lone and turn & _PROBE_MASK:
+            if lone and turn & _PROBE_MASK and (waiting is None or not waiting.whole):
                 return take(now_ns, 1)
             taken = take(now_ns, FRAME_BUDGET)
             lone = taken <= 1
@@ -315,17 +369,18 @@ class Driver:
 
     def _in_batches(self, source: Engine, into: Into, handle: Handle) -> Callable[[int], int]:
         take = self._taker(source, into)
-        recv_batch = source.recv_batch
+        recv_batch, release = source.recv_batch, source.release
         batch = source.new_batch()
         capacity = batch.capacity
         wire, tap = self._to_wire, self._to_tap
+        waiting = self.waiting
         lone = False
         turn = 0
 
         def drain(now_ns: int) -> int:
             nonlocal lone, turn
             turn += 1
-            if lone and turn & _PROBE_MASK:
+            if lone and turn & _PROBE_MASK and (waiting is None or not waiting.whole):
                 return take(now_ns, 1)
             taken = 0
             while taken < BATCH_BUDGET:
@@ -347,6 +402,7 @@ class Driver:
                         tap.send_frames(out.tap)
                 if count < capacity:
                     break
+            release()
             lone = taken <= 1
             return taken
 

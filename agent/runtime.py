@@ -112,6 +112,7 @@ class Agent:
             engines[Side.WIRE],
             engines[Side.TAP],
             batched=self._batched,
+            coalesce=config.coalescing,
             max_wait_us=config.max_wait_us,
             changed=self._tell_upstream,
         )

@@ -70,7 +70,7 @@ class Stats:
         driver = self._driver
         syscalls: Counter[str] = Counter({"epoll_wait": driver.wakeups})
         if driver.waits:
-            syscalls["clock_nanosleep"] = driver.waits
+            syscalls[driver.wait_call] += driver.waits
         drops: Counter[str] = Counter({str(k): n for k, n in self._node.drops.items() if n})
         totals: dict[str, Any] = {}
         for side, source in self._sides.items():
@@ -121,6 +121,7 @@ class Stats:
             "messages": {str(kind): n for kind, n in self._node.messages.items() if n},
             "drops": dict(drops),
             "waited_ns": driver.waited_ns,
+            "coalescing": self._coalescing(),
             "upstream": upstream_document(snapshot.upstream),
             "candidates": [upstream_document(one) for one in snapshot.candidates],
             "routes": [
@@ -133,6 +134,17 @@ class Stats:
                 for route in snapshot.routes
             ],
             "clients": len(snapshot.clients),
+        }
+
+    def _coalescing(self) -> dict[str, Any]:
+        driver = self._driver
+        waiting = driver.waiting
+        return {
+            "mode": driver.coalesce,
+            "max_wait_us": self._config.max_wait_us,
+            "waits": driver.waits,
+            "decisions": {} if waiting is None else dict(waiting.decisions),
+            "late_us": None if waiting is None else waiting.lateness_ns / 1000,
         }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent import coalescing
 from agent.coalescing import RECHECK, REVIEW, WINDOW, Decision, Quantile, Waiting
+from agent.config import Coalesce
 
 US = 1_000
 MS = 1_000_000
@@ -92,7 +93,7 @@ def play(waiting: Waiting | None, arrivals: Sequence[int], *, late_ns: int = LAT
     return played
 
 
-def make(mode: coalescing.Mode, max_wait_us: int = 1000) -> Waiting:
+def make(mode: Coalesce, max_wait_us: int = 1000) -> Waiting:
     waiting = coalescing.make(mode, max_wait_ns=max_wait_us * US, batch=32)
     assert waiting is not None
     return waiting
@@ -185,7 +186,7 @@ arrival_times = st.lists(
     st.integers(0, 50 * US),
 )
 def test_no_frame_waits_longer_than_it_may(
-    mode: coalescing.Mode, max_wait_us: int, arrivals: list[int], late_ns: int
+    mode: Coalesce, max_wait_us: int, arrivals: list[int], late_ns: int
 ) -> None:
     played = play(make(mode, max_wait_us), arrivals, late_ns=late_ns)
     # Without any waiting too, a frame that comes while others are handled must wait for those.
@@ -195,7 +196,7 @@ def test_no_frame_waits_longer_than_it_may(
 
 
 @given(st.sampled_from(["fixed", "adaptive"]), arrival_times)
-def test_every_look_has_one_decision(mode: coalescing.Mode, arrivals: list[int]) -> None:
+def test_every_look_has_one_decision(mode: Coalesce, arrivals: list[int]) -> None:
     waiting = make(mode)
     played = play(waiting, arrivals)
     assert sum(waiting.decisions.values()) <= 2 * played.woken + len(arrivals)
@@ -203,7 +204,7 @@ def test_every_look_has_one_decision(mode: coalescing.Mode, arrivals: list[int])
 
 
 @pytest.mark.parametrize("mode", ["fixed", "adaptive"])
-def test_a_node_that_cannot_keep_up_does_not_wait(mode: coalescing.Mode) -> None:
+def test_a_node_that_cannot_keep_up_does_not_wait(mode: Coalesce) -> None:
     waiting = make(mode)
     arrivals = smooth(600_000, 0.2)
     played = play(waiting, arrivals)
@@ -306,9 +307,7 @@ def test_a_frame_that_was_there_already_has_its_wait_counted_from_before() -> No
 
 
 @pytest.mark.parametrize(("mode", "max_wait_us"), [("off", 1000), ("fixed", 0), ("adaptive", 0)])
-def test_without_leave_to_wait_there_is_nothing_to_decide(
-    mode: coalescing.Mode, max_wait_us: int
-) -> None:
+def test_without_leave_to_wait_there_is_nothing_to_decide(mode: Coalesce, max_wait_us: int) -> None:
     assert coalescing.make(mode, max_wait_ns=max_wait_us * US, batch=32) is None
 
 

@@ -327,16 +327,3 @@ def _is_heartbeat(sock: socket.socket) -> bool:
         return sock.recv(100)[14:16] == b"\0\0"
     except BlockingIOError:
         return False
-
-
-def test_waiting_for_a_fuller_batch_is_counted(net: Net) -> None:
-    agent, peer = joined(net, "--max-wait", "1000")
-    own = agent.namespace.mac()
-    before = agent.stats()
-    with peer.raw(protocol=0) as sock:
-        for number in range(200):
-            sock.send(upstream(own, 50, number))
-    wait_for(lambda: relayed(agent) >= before["wire"]["tx_frames"] + 200, "all are relayed")
-    after = agent.stats()
-    assert after["waited_ns"] - before["waited_ns"] >= 1_000_000
-    assert after["syscalls"]["clock_nanosleep"] <= after["wakeups"]
