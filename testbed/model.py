@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 Kind = Literal["obu", "rsu"]
 Handler = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
-WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring"]
+WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring", "ring"]
 TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -156,7 +156,7 @@ class Engine(ABC):
     `settle`.
     """
     recv_call: str
-    """Name of the system call behind `recv_one`, under which the caller counts it."""
+    """Name of the system call behind `recv_one`, under which the caller counts it; empty: none."""
     send_call: str
     """Name of the system call behind `send_one`, under which the caller counts it."""
 
@@ -187,6 +187,12 @@ class Engine(ABC):
         one byte more than it.
 
         :raises OSError: the descriptor reported something other than "nothing there".
+        """
+
+    def release(self) -> None:  # noqa: B027
+        """The batch last received is done with: its rows, if they are a ring's, are free again.
+
+        The next `recv_batch` does it too, but until then `fileno` may stay readable.
         """
 
     @abstractmethod

@@ -14,6 +14,7 @@ from agent.engines.aggregate import AggregateEngine
 from agent.engines.base import Engine, Port, Probe, Side
 from agent.engines.mmsg import MmsgEngine
 from agent.engines.perpacket import PerPacketEngine
+from agent.engines.ring import RingEngine
 from agent.engines.uring import UringEngine
 from agent.engines.writev import WritevEngine
 from agent.errors import ConfigError, LackingError
@@ -29,6 +30,7 @@ ENGINES: Final[Mapping[str, type[Engine]]] = MappingProxyType(
             AggregateEngine,
             MmsgEngine,
             UringEngine,
+            RingEngine,
         )
     }
 )

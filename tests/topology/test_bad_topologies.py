@@ -266,12 +266,13 @@ def test_unknown_keys(text: str, expected: str) -> None:
             (
                 "engine: unknown value, did you mean 'mmsg'? "
                 "(got 'mmsgs'; expected 'auto' or 'per-packet' or 'writev' or "
-                "'aggregate' or 'mmsg')"
+                "'aggregate' or 'mmsg' or 'uring' or 'ring')"
             ),
         ),
         (
             "engine: {tap: mmsg}",
-            "engine.tap: unknown value (got 'mmsg'; expected 'auto' or 'per-packet' or 'writev')",
+            "engine.tap: unknown value "
+            "(got 'mmsg'; expected 'auto' or 'per-packet' or 'writev' or 'uring')",
         ),
         (
             "engine: 3",
