@@ -38,9 +38,10 @@ class LinkCounts:
 
     Of a veth pair, a frame that the receiving end does not take (it is down, or the CPU's backlog
     is full) is in the sender's `tx_dropped` and in the receiver's `rx_dropped`, and the sending
-    program is told ENOBUFS: one loss in three places. `rx_dropped` alone is a frame that arrived
-    and that no protocol and no socket wanted. `tx_dropped` of a TAP is a frame for which the queue
-    to the program had no room; nobody is told.
+    program is told ENOBUFS: one loss in three places. Once the kernel has noticed that there is no
+    carrier, within a second, nobody is told any more, and only `tx_dropped` has it. `rx_dropped`
+    alone is a frame that arrived and that no protocol and no socket wanted. `tx_dropped` of a TAP
+    is a frame for which the queue to the program had no room; nobody is told.
     """
 
     rx_packets: int
