@@ -33,9 +33,17 @@ def test_there_are_shipped_scenarios() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_rules_are_kept(name: str, quick: bool) -> None:
+def test_it_can_be_planned_and_its_quick_form_is_quicker_and_says_so(name: str) -> None:
     scenario = load_scenario(name, env={})
+    assert scenario.description
+    assert plan_trials(scenario, quick=True)
+    assert seconds(name, quick=True) < seconds(name, quick=False) / 4
+    assert shortfalls(scenario, quick=True)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_batching_keeps_the_rules(quick: bool) -> None:
+    scenario = load_scenario("batching", env={})
     extent = scenario.extent(quick=quick)
     assert extent.pairs >= RULE_PAIRS
     least = RULE_TRIAL_S if quick else RULE_FULL_TRIAL_S
@@ -43,15 +51,11 @@ def test_the_rules_are_kept(name: str, quick: bool) -> None:
     assert extent.counting is not None
     assert extent.counting.repeats >= RULE_PAIRS
     assert bool(shortfalls(scenario, quick=quick)) == quick
-    assert scenario.description
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_quick_run_takes_a_minute_and_a_half_at_most_and_a_full_one_twenty_minutes(
-    name: str,
-) -> None:
-    assert seconds(name, quick=True) <= 90
-    assert seconds(name, quick=False) <= 20 * 60
+def test_batching_takes_a_minute_and_a_half_at_most_or_twenty_minutes() -> None:
+    assert seconds("batching", quick=True) <= 90
+    assert seconds("batching", quick=False) <= 20 * 60
 
 
 def test_batching_measures_every_documented_claim() -> None:
