@@ -13,7 +13,10 @@ the sending program gets ENOBUFS, the sender's interface counts `tx_dropped`, th
 - `rx_dropped` counts only beyond the `tx_dropped` of the other end: what arrived and nobody took;
 - what a node itself counts as a send that failed is taken off, because its interface has it;
 - the backlog of a CPU (softnet) is never a line: its drops are in `tx_dropped` already, or belong
-  to somebody else on the machine. It is told aside.
+  to somebody else on the machine. It is told aside;
+- a frame that left as the tail of another one is counted by the node that sent it so, and by the
+  sink, which sees no more of a tail than its buffer holds. The node's count is the line, where there
+  is one, and the sink's stands aside.
 
 A TAP is different: a full queue to the node is `tx_dropped` of the TAP and nobody is told, so the
 frame counts as offered.
@@ -33,6 +36,11 @@ SEEN_BY_LINK: Final[frozenset[str]] = frozenset({"send_failed", "send-failed"})
 """Causes under which a node counts sends that the kernel refused, which the link counts too."""
 NO_LOSS: Final[frozenset[str]] = frozenset({"overheard", "padding", "ignored"})
 """Causes under which a node counts what it rightly does not act upon: no frame of the trial."""
+
+ON_A_TAIL: Final = "hanging on another frame's tail"
+"""Cause under which a sink counts test frames that it found behind another one, in one frame."""
+PUT_ON_A_TAIL: Final[frozenset[str]] = frozenset({"swallowed", "wire_swallowed", "tap_swallowed"})
+"""Causes under which a node counts frames that it sent so."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,17 +88,20 @@ class Ledger:
         """The same with what a node counted as dropped during the trial, by cause.
 
         Causes in `seen_by_link` are told aside: the link's counters have those frames. So are
-        those in `NO_LOSS`.
+        those in `NO_LOSS`, and what the sink found of the frames in `PUT_ON_A_TAIL`.
         """
         aside = {*seen_by_link, *NO_LOSS}
-        lines = [
+        told = [
             Line(place=place, cause=cause, count=count)
             for cause, count in sorted(drops.items())
             if count
         ]
+        if any(line.cause in PUT_ON_A_TAIL for line in told):
+            aside.add(ON_A_TAIL)
+        lines = [*self.lines, *told]
         return replace(
             self,
-            lines=(*self.lines, *(line for line in lines if line.cause not in aside)),
+            lines=tuple(line for line in lines if line.cause not in aside),
             aside=(*self.aside, *(line for line in lines if line.cause in aside)),
             node_told=True,
         )

@@ -20,7 +20,7 @@ def sink_lines(legs: tuple[LegTraffic, ...] | list[LegTraffic]) -> list[Line]:
                 ("damaged", damage.damaged),
                 ("truncated", damage.truncated),
                 ("other bytes on its tail", damage.tailed),
-                ("hanging on another frame's tail", damage.swallowed),
+                (ledger.ON_A_TAIL, damage.swallowed),
                 ("misaddressed", damage.misaddressed),
             ):
                 found[cause] = found.get(cause, 0) + count

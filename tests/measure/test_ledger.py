@@ -80,6 +80,20 @@ def test_what_the_link_counts_already_and_what_is_no_loss_stand_aside() -> None:
     assert as_dict(list(told.aside)) == {"send_failed": 3, "overheard": 40, "padding": 2}
 
 
+def test_frames_on_the_tail_of_another_are_one_line_however_many_count_them() -> None:
+    seen = (
+        Line(place="sink", cause="other bytes on its tail", count=1),
+        Line(place="sink", cause=ledger.ON_A_TAIL, count=4),
+    )
+    book = Ledger(offered=32, delivered=0, lines=seen)
+    assert book.unexplained == 27
+    told = book.with_node("node", {"tap_swallowed": 31})
+    assert told.unexplained == 0
+    assert as_dict(list(told.lines)) == {"other bytes on its tail": 1, "tap_swallowed": 31}
+    assert as_dict(list(told.aside)) == {ledger.ON_A_TAIL: 4}
+    assert book.with_node("node", {"no_route": 27}).unexplained == 0
+
+
 @given(
     st.integers(0, 10**9),
     st.integers(0, 10**9),
