@@ -20,6 +20,7 @@ _LINE: Final = 64
 class FrameBatch:
     """Up to `capacity` frames of up to `frame_bytes` each, one per row of `data`.
 
+    Whoever receives fills `limit` rows at most, which whoever asks may set below `capacity`.
     `data` is (capacity, stride) uint8, rows aligned to 64 bytes; `words` is the same memory as
     (capacity, stride / 8) uint64 in native byte order. Frame i is the `length[i]` bytes from
     `start[i]` on in row i, for i < `count`; what else a row holds is left over from before.
@@ -35,6 +36,7 @@ class FrameBatch:
         "data",
         "frame_bytes",
         "length",
+        "limit",
         "memory",
         "moved",
         "row_address",
@@ -48,7 +50,7 @@ class FrameBatch:
     def __init__(self, capacity: int, frame_bytes: int) -> None:
         if capacity < 1 or frame_bytes < 1:
             raise ValueError("a batch needs at least one row of at least one byte")
-        self.capacity = capacity
+        self.capacity = self.limit = capacity
         self.frame_bytes = frame_bytes
         self.stride = (HEADROOM + frame_bytes + _LINE - 1) // _LINE * _LINE
         block = np.zeros(capacity * self.stride + _LINE, np.uint8)

@@ -27,6 +27,7 @@ from agent.config import (
     GROUP_COPIES,
     HANDLERS,
     AgentConfig,
+    batch_sizes,
 )
 from agent.errors import AgentError, ConfigError
 
@@ -88,6 +89,11 @@ _OWN_OPTIONS: Final = (
         help="auto: batched if the radio's engine batches.",
     ),
     _option("--batch", type=int, default=DEFAULT_BATCH, help="Most frames in one batch."),
+    _option(
+        "--adaptive-batch",
+        metavar="MIN..MAX",
+        help="Let the size of batches follow the load between these two; starts at --batch.",
+    ),
     _option(
         "--coalesce",
         type=click.Choice(COALESCE),
@@ -217,6 +223,8 @@ def _run(kind: str, given: dict[str, Any]) -> int:
     level = str(given.pop("log_level")).upper()
     user = given.pop("user")
     given["ip"] = tuple(given["ip"])
+    if given["adaptive_batch"] is not None:
+        given["adaptive_batch"] = batch_sizes(given["adaptive_batch"])
     config = AgentConfig(
         kind="rsu" if kind == "rsu" else "obu",
         run_as=None if user is None else _ids(user),

@@ -16,10 +16,11 @@ from errno import ENETDOWN
 from typing import Final, Protocol
 
 from agent import coalescing
+from agent.adaptive import AdaptiveBatchSize
 from agent.batch import FrameBatch
 from agent.coalescing import Gathering, Holding
 from agent.config import Coalesce
-from agent.engines.base import Engine, Rows, SendResult
+from agent.engines.base import Engine, Rows, SendResult, Side
 from agent.errors import InterfaceGoneError
 from agent.gathering import SLEEP_CALL, Action, Events, Gatherer
 from agent.handlers import BatchedHandler, PerPacketHandler
@@ -103,6 +104,8 @@ class Driver:
 
     `changed` is called after a wake-up in which the node's decisions changed. `coalesce` is whether
     frames may gather before they are looked at, `max_wait_us` how long one of them may wait.
+    `batch_sizes` are the least, the first and the greatest size of batches to ask for, each side by
+    its load; None asks for as many as an engine takes.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Driver:
         batched: bool,
         coalesce: Coalesce = "off",
         max_wait_us: int = 0,
+        batch_sizes: tuple[int, int, int] | None = None,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.node = node
@@ -121,6 +125,8 @@ class Driver:
         self.tap = tap
         self.batched = batched
         self.coalesce: Coalesce = coalesce if max_wait_us else "off"
+        self.adaptive: dict[Side, AdaptiveBatchSize] = {}
+        self._batch_sizes = batch_sizes
         self._wakeups = 0
         self._changed = changed
         self._to_wire = Outlet(wire, node)
@@ -371,14 +377,17 @@ class Driver:
         take = self._taker(source, into)
         recv_batch, release = source.recv_batch, source.release
         batch = source.new_batch()
-        capacity = batch.capacity
+        capacity = limit = batch.capacity
+        adaptive = self._adapt(source.side)
+        if adaptive is not None:
+            batch.limit = limit = adaptive.size
         wire, tap = self._to_wire, self._to_tap
         waiting = self.waiting
         lone = False
         turn = 0
 
         def drain(now_ns: int) -> int:
-            nonlocal lone, turn
+            nonlocal lone, turn, limit
             turn += 1
             if lone and turn & _PROBE_MASK and (waiting is None or not waiting.whole):
                 return take(now_ns, 1)
@@ -400,13 +409,23 @@ class Driver:
                         wire.send_frames(out.wire)
                     if out.tap:
                         tap.send_frames(out.tap)
-                if count < capacity:
+                asked = limit
+                if adaptive is not None:
+                    batch.limit = limit = adaptive.observe(min(count, asked))
+                if count < asked:
                     break
             release()
             lone = taken <= 1
             return taken
 
         return drain
+
+    def _adapt(self, side: Side) -> AdaptiveBatchSize | None:
+        if self._batch_sizes is None:
+            return None
+        low, start, high = self._batch_sizes
+        made = self.adaptive[side] = AdaptiveBatchSize(minimum=low, maximum=high, start=start)
+        return made
 
     # -- trouble -------------------------------------------------------------------------------
 

@@ -92,7 +92,11 @@ class Stats:
             "mac": self._node.mac.hex(":"),
             "uptime_ns": now_ns - self._start_ns,
             "handler": "batched" if driver.batched else "per-packet",
-            "batch": self._config.batch if driver.batched else 1,
+            "batch": self._config.batch_limit if driver.batched else 1,
+            "adaptive_batch": {
+                str(side): {"size": one.size, "fill": round(one.fill, 4)}
+                for side, one in driver.adaptive.items()
+            },
             "engines": {
                 str(side): {
                     "requested": source.selection.requested,

@@ -86,7 +86,7 @@ class MmsgEngine(Engine):
         table = self._recv_table
         self._recv_calls += 1
         try:
-            n = table.recv(self._fd, self._most, _DONTWAIT)
+            n = table.recv(self._fd, min(self._most, batch.limit), _DONTWAIT)
         except BlockingIOError:
             batch.received([])
             return 0

@@ -62,10 +62,10 @@ class PerPacketEngine(Engine):
         read_into = self._read_into
         views = batch.row_views
         lengths: list[int] = []
-        capacity = batch.capacity
+        limit = batch.limit
         calls = 0
         try:
-            while len(lengths) < capacity:
+            while len(lengths) < limit:
                 calls += 1
                 size = read_into(views[len(lengths)])
                 if size is None:

@@ -63,7 +63,7 @@ class RingEngine(MmsgEngine):
     def recv_batch(self, batch: FrameBatch) -> int:
         self.release()
         ring = self._ring
-        n = ring.ready(min(batch.capacity, self.batch_size))
+        n = ring.ready(min(batch.limit, self.batch_size))
         if not n:
             batch.received([])
             self._look_for_errors()
@@ -141,7 +141,7 @@ class Window(FrameBatch):
         self._rows = ring.frames[:, self._place :]
         self._addresses = ring.row_address + np.uint64(self._place)
         self._whole = memoryview(ring.frames.reshape(-1).data)
-        self.capacity = capacity
+        self.capacity = self.limit = capacity
         self.frame_bytes = frame_bytes
         self.stride = ring.frames.shape[1]
         self.start: npt.NDArray[np.uint64] = np.full(capacity, HEADROOM, np.uint64)

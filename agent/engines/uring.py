@@ -122,7 +122,7 @@ class UringEngine(PerPacketEngine):
             number, self._late_error = self._late_error, 0
             batch.received([])
             raise OSError(number, os.strerror(number))
-        most = self._most
+        most = min(self._most, batch.limit)
         sizes: list[int] = []
         drained = False
         if self._expected < FEW_READS:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
+from agent_net import Agent, Net, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
+from test_live import joined, relayed, upstream
 
 from agent.adaptive import ALPHA, GROW_ABOVE, SHRINK_BELOW, AdaptiveBatchSize
 
@@ -102,3 +107,43 @@ def test_steady_traffic_ends_at_one_size(bound: list[int], load: int, start: int
     share = min(load, size.size) / size.size
     assert share <= GROW_ABOVE or size.size == high
     assert share >= SHRINK_BELOW or size.size == low
+
+
+def test_an_agent_asks_for_batches_by_its_load(net: Net) -> None:
+    agent, peer = joined(net, "--adaptive-batch", "4..64", "--batch", "16")
+    assert agent.stats()["batch"] == 64
+    assert agent.stats()["adaptive_batch"]["wire"]["size"] == 16
+    own = agent.namespace.mac()
+    frame = upstream(own, 50)
+    with peer.raw(protocol=0) as sock:
+        sent = agent.stats()["wire"]["tx_frames"]
+        for _ in range(100):
+            # All at once: the agent finds more than it asks for.
+            with stopped(agent):
+                for _ in range(150):
+                    sock.send(frame)
+            sent += 150
+            wait_for(lambda to=sent: relayed(agent) >= to, "all are relayed")
+        grown = agent.stats()
+        assert grown["adaptive_batch"]["wire"]["size"] == 64
+        assert "64" in grown["fill"]["wire"]
+        for _ in range(200):
+            # Few at a time.
+            with stopped(agent):
+                for _ in range(3):
+                    sock.send(frame)
+            sent += 3
+            wait_for(lambda to=sent: relayed(agent) >= to, "all are relayed")
+        assert agent.stats()["adaptive_batch"]["wire"]["size"] == 8
+    assert agent.stats()["adaptive_batch"]["tap"]["size"] <= 16
+    assert agent.stop() == 0
+
+
+@contextmanager
+def stopped(agent: Agent) -> Iterator[None]:
+    """The agent does not run meanwhile."""
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
