@@ -15,8 +15,8 @@ the sending program gets ENOBUFS, the sender's interface counts `tx_dropped`, th
 - the backlog of a CPU (softnet) is never a line: its drops are in `tx_dropped` already, or belong
   to somebody else on the machine. It is told aside;
 - a frame that left as the tail of another one is counted by the node that sent it so, and by the
-  sink, which sees no more of a tail than its buffer holds. The node's count is the line, where there
-  is one, and the sink's stands aside.
+  sink, which sees no more of a tail than its buffer holds. The node's count is the line, where
+  there is one, and the sink's stands aside.
 
 A TAP is different: a full queue to the node is `tx_dropped` of the TAP and nobody is told, so the
 frame counts as offered.
