@@ -179,8 +179,6 @@ class Generator:
         wanted: Callable[[], bool],
     ) -> bool:
         tick = 0 if offer.rate_pps is None else tick_ns(offer.rate_pps)
-        # Of the same rank as the sink, it must let it in by itself.
-        polite = self._priority(offer.rate_pps) == scheduling.SINK_PRIORITY
         clock = time.monotonic_ns
         ask_at = clock() + _ASK_EVERY_NS
         while True:
@@ -195,8 +193,6 @@ class Generator:
             if due:
                 pacer.sent(due, now)
                 self._send(offer, ring, table, progress, due)
-                if polite:
-                    os.sched_yield()
                 if offer.rate_pps is None:
                     continue
             wake = max(pacer.next_ns(), now + tick) if due else pacer.next_ns()
@@ -209,6 +205,8 @@ class Generator:
         self, offer: Offer, ring: FrameRing, table: MsgTable, progress: _Progress, due: int
     ) -> None:
         """Use `due` slots: each sends the next frame or is lost to a refusal."""
+        # Of the same rank as the sink, it must let it in, and more often than the sink does.
+        polite = self._priority(offer.rate_pps) == scheduling.SINK_PRIORITY
         while due:
             stamp = time.time_ns()
             if progress.first_counted is None and stamp >= offer.trial_ns + offer.wall_ns:
@@ -232,6 +230,8 @@ class Generator:
             progress.last_sent_ns = done
             progress.number += sent
             due -= sent
+            if polite:
+                os.sched_yield()
 
 
 def _result(
