@@ -25,6 +25,7 @@ from testbed.document import kind_of
 
 JsonSchema = dict[str, Any]
 
+OFF = "off"
 VARIABLE: JsonSchema = {"type": "string", "pattern": r"\$\{.+\}"}
 """A value that is yet to be expanded; an editor must not call it wrong."""
 
@@ -186,6 +187,31 @@ class Text(_Marker):
 
     def schema(self) -> JsonSchema:
         plain = {"type": "string", "pattern": f"^{self.pattern}$", "maxLength": self.longest}
+        return {"anyOf": [plain, VARIABLE]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffOr(_Marker):
+    """The word `off`, or text of a form that `read` understands; either stays text."""
+
+    read: Callable[[str], object]
+    """Raises ValueError for another form."""
+    pattern: str
+    expected: str
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str):
+            hint = ", put it in quotes" if isinstance(value, bool | int | float) else ""
+            refuse(f"is {kind_of(value)}{hint}", self.expected)
+        if value != OFF:
+            try:
+                self.read(value)
+            except ValueError:
+                refuse("not allowed", self.expected)
+        return value
+
+    def schema(self) -> JsonSchema:
+        plain = {"type": "string", "pattern": f"^({OFF}|{self.pattern})$"}
         return {"anyOf": [plain, VARIABLE]}
 
 

@@ -52,12 +52,12 @@ class NodeSpec:
         """The spec that `to_json` wrote."""
         config, command, cpus = values["config"], values["command"], values["cpus"]
         if config is not None:
-            run_as = config["run_as"]
+            pairs = {name: config[name] for name in ("adaptive_batch", "run_as")}
             config = AgentConfig(
                 **{
                     **config,
                     "ip": tuple(config["ip"]),
-                    "run_as": None if run_as is None else tuple(run_as),
+                    **{name: None if one is None else tuple(one) for name, one in pairs.items()},
                 }
             )
         return cls(

@@ -15,12 +15,14 @@ from typing import Any, Literal, get_args
 Kind = Literal["obu", "rsu"]
 Handler = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
-WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring", "ring"]
+Coalesce = Literal["off", "fixed", "adaptive"]
+WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring", "ring", "xsk"]
 TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 HANDLERS: tuple[Handler, ...] = get_args(Handler)
 GROUP_COPIES: tuple[GroupCopies, ...] = get_args(GroupCopies)
+COALESCE: tuple[Coalesce, ...] = get_args(Coalesce)
 WIRE_ENGINES: tuple[WireEngine, ...] = get_args(WireEngine)
 TAP_ENGINES: tuple[TapEngine, ...] = get_args(TapEngine)
 
@@ -40,7 +42,11 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSettings:
-    """What an agent is told to do; the defaults are the reference node's."""
+    """What an agent is told to do; the defaults are the reference node's.
+
+    `coalesce` None is "fixed" where there is a `max_wait_us`, else "off". `adaptive_batch` is two
+    sizes such as "8..128", `metrics` an address and port such as "127.0.0.1:9100"; or "off".
+    """
 
     hello_periodicity_ms: int = 5000
     hello_history: int = 10
@@ -50,8 +56,11 @@ class NodeSettings:
     engine_tap: TapEngine = "auto"
     handler: Handler = "auto"
     batch: int = 32
+    adaptive_batch: str = "off"
+    coalesce: Coalesce | None = None
     max_wait_us: int = 0
     group_copies: GroupCopies = "reference"
+    metrics: str = "off"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
-from agent.config import AgentConfig
+from agent.config import AgentConfig, batch_sizes
 from testbed import medium
+from testbed.fields import OFF
 from testbed.launch_messages import NodeSpec
 from testbed.model import RADIO_INTERFACE, TAP_INTERFACE, Node, NodeSettings, Topology
 from testbed.netns import MEDIUM_NODE, namespace_name
@@ -130,10 +131,13 @@ def agent_config(node: Node, settings: NodeSettings | None = None) -> AgentConfi
         wire_engine=chosen.engine_wire,
         tap_engine=chosen.engine_tap,
         batch=chosen.batch,
+        adaptive_batch=None if chosen.adaptive_batch == OFF else batch_sizes(chosen.adaptive_batch),
+        coalesce=chosen.coalesce,
         max_wait_us=chosen.max_wait_us,
         group_copies=chosen.group_copies,
         tap_mac=node.tap_mac,
         control_path=CONTROL_SOCKET,
+        metrics=None if chosen.metrics == OFF else chosen.metrics,
         stats_path=STATS_FILE,
         run_as=NOBODY,
         quiet_tap=True,

@@ -6,17 +6,28 @@ Must not know the file around them, nor fill in what is left out: None means "no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from agent.config import MAX_BATCH, MAX_WAIT_US
+from agent.config import MAX_BATCH, MAX_WAIT_US, batch_sizes, metrics_address
+from agent.errors import ConfigError
 from testbed import model, units
 from testbed.document import kind_of
-from testbed.fields import Blank, Choice, JsonSchema, Quantity, Whole, refuse
+from testbed.fields import Blank, Choice, JsonSchema, OffOr, Quantity, Whole, refuse
 from testbed.validation import Strict
+
+
+def _of_agent(read: Callable[[str], object]) -> Callable[[str], object]:
+    def reading(text: str) -> object:
+        try:
+            return read(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+
+    return reading
 
 
 class Hello(Strict):
@@ -131,6 +142,28 @@ class Settings(Strict):
             json_schema_extra={"default": 32},
         ),
     ] = None
+    adaptive_batch: Annotated[
+        str | None,
+        OffOr(
+            read=_of_agent(batch_sizes),
+            pattern=r"[0-9]{1,3}\.\.[0-9]{1,3}",
+            expected=f"off, or two sizes from 1 to {MAX_BATCH} such as 8..128",
+        ),
+        Field(
+            description="Sizes between which batches follow the load, in place of batch, which is "
+            "then the first of them: doubled while they are full, halved while mostly empty.",
+            json_schema_extra={"default": "off", "examples": ["off", "8..128"]},
+        ),
+    ] = None
+    coalesce: Annotated[
+        str | None,
+        Choice(words=model.COALESCE),
+        Field(
+            description="Whether frames wait for others: never, after each wake-up (fixed), or "
+            "where that saves wake-ups (adaptive). fixed where there is only a max_wait.",
+            json_schema_extra={"default": "off"},
+        ),
+    ] = None
     max_wait: Annotated[
         int | None,
         Quantity(
@@ -141,7 +174,7 @@ class Settings(Strict):
             high=MAX_WAIT_US,
         ),
         Field(
-            description="How long a node may wait for more frames once it has one. "
+            description="How long a frame may wait for others, at most (see coalesce). "
             "It saves wake-ups and costs that much latency.",
             json_schema_extra={"default": "0us", "examples": ["0us", "200us", "1ms"]},
         ),
@@ -154,6 +187,18 @@ class Settings(Strict):
             "group (reference), or the OBU where it is more than one hop away (addressed), so "
             "that OBUs behind other OBUs receive it.",
             json_schema_extra={"default": "reference"},
+        ),
+    ] = None
+    metrics: Annotated[
+        str | None,
+        OffOr(
+            read=_of_agent(metrics_address),
+            pattern=r"[^ ]*:[0-9]{1,5}",
+            expected="off, or an address and a port such as 127.0.0.1:9100, [::1]:9100 or :9100",
+        ),
+        Field(
+            description="Where HTTP serves what the node counts, inside its own namespace.",
+            json_schema_extra={"default": "off", "examples": ["off", ":9100"]},
         ),
     ] = None
 
@@ -191,6 +236,9 @@ def _flat(layer: Settings) -> dict[str, Any]:
         "engine_tap": layer.engine.tap,
         "handler": layer.handler,
         "batch": layer.batch,
+        "adaptive_batch": layer.adaptive_batch,
+        "coalesce": layer.coalesce,
         "max_wait_us": layer.max_wait,
         "group_copies": layer.group_copies,
+        "metrics": layer.metrics,
     }

@@ -214,7 +214,7 @@ def test_a_shipped_scenario_is_found_by_its_bare_name() -> None:
             (
                 "9: variants.many.sweep.batsh: there is no such setting of a node, did you mean "
                 "'batch'? (got 'batsh'; expected one of hello, cached_candidates, mtu, engine, "
-                "handler, batch, max_wait, group_copies)"
+                "handler, batch, adaptive_batch, coalesce, max_wait, group_copies, metrics)"
             ),
         ),
         (
@@ -236,8 +236,8 @@ def test_a_shipped_scenario_is_found_by_its_bare_name() -> None:
             ("many: {batch: 32}", "many: {bach: 8}"),
             (
                 "9: variants.many: unknown key 'bach', did you mean 'batch'? (expected one of "
-                "baseline, batch, cached_candidates, engine, group_copies, handler, hello, like, "
-                "max_wait, mtu, only, sweep)"
+                "adaptive_batch, baseline, batch, cached_candidates, coalesce, engine, "
+                "group_copies, handler, hello, like, max_wait, metrics, mtu, only, sweep)"
             ),
         ),
         (

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config import AgentConfig
+from agent.config import COALESCE, AgentConfig
 from agent.engines.base import Side
 from agent.engines.registry import ENGINES
 from agent.protocol import codec
 from testbed import model, yamlfile
 from testbed.loader import topology_of
+from testbed.plan import agent_config
 
 
 def config(node: model.Node) -> AgentConfig:
-    settings = node.settings
-    return AgentConfig(
-        kind=node.kind,
-        bind=model.RADIO_INTERFACE,
-        tap_name=model.TAP_INTERFACE,
-        ip=(str(node.ipv4), str(node.ipv6)),
-        mtu=settings.mtu,
-        hello_history=settings.hello_history,
-        cached_candidates=settings.cached_candidates,
-        hello_periodicity_ms=settings.hello_periodicity_ms if node.kind == "rsu" else None,
-        handler=settings.handler,
-        wire_engine=settings.engine_wire,
-        tap_engine=settings.engine_tap,
-        batch=settings.batch,
-        max_wait_us=settings.max_wait_us,
-        group_copies=settings.group_copies,
-        tap_mac=node.tap_mac,
-    )
+    """What the agent is told, as it is told in a testbed."""
+    return agent_config(node)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +25,9 @@ def config(node: model.Node) -> AgentConfig:
         "hello: {period: 10ms, history: 1}, cached_candidates: 1, mtu: 1280, batch: 1",
         "hello: {period: 60min, history: 1000}, cached_candidates: 64, mtu: 1472",
         "batch: 256, max_wait: 10ms",
+        "adaptive_batch: 1..256, coalesce: adaptive, metrics: '0.0.0.0:65535'",
+        "adaptive_batch: 7..7, coalesce: fixed, metrics: '[::]:0'",
+        "adaptive_batch: off, coalesce: off, metrics: off",
     ],
 )
 def test_the_least_and_the_most_that_a_file_can_say(extremes: str) -> None:
@@ -59,7 +47,10 @@ def test_the_defaults_are_the_agents_own() -> None:
         settings.hello_history,
         settings.cached_candidates,
         settings.batch,
+        settings.adaptive_batch,
+        settings.coalesce,
         settings.max_wait_us,
+        settings.metrics,
         settings.handler,
         settings.engine_wire,
         settings.engine_tap,
@@ -69,7 +60,10 @@ def test_the_defaults_are_the_agents_own() -> None:
         agent.hello_history,
         agent.cached_candidates,
         agent.batch,
+        "off" if agent.adaptive_batch is None else agent.adaptive_batch,
+        agent.coalesce,
         agent.max_wait_us,
+        "off" if agent.metrics is None else agent.metrics,
         agent.handler,
         agent.wire_engine,
         agent.tap_engine,
@@ -91,3 +85,12 @@ def test_the_largest_inner_packet_just_fits_a_radio_frame() -> None:
     inner = codec.ETHERNET_HEADER_BYTES + model.MTU_MAX
     longest = codec.DOWNSTREAM_OVERHEAD_BYTES + inner
     assert longest == codec.ETHERNET_HEADER_BYTES + model.RADIO_MTU
+
+
+@pytest.mark.parametrize("word", model.COALESCE)
+def test_every_way_of_coalescing_is_the_agents(word: str) -> None:
+    assert COALESCE == model.COALESCE
+    text = f"name: road\ntopology:\n  defaults: {{coalesce: {word}, max_wait: 1ms}}\n"
+    text += "  nodes: {rsu1: {kind: rsu}, obu1: {kind: obu}}\n  links: [[rsu1, obu1]]\n"
+    for node in topology_of(yamlfile.parse(text, file="road.yaml", env={})).nodes:
+        assert config(node).coalescing == word

@@ -10,14 +10,17 @@ from testbed.loader import load_topology, topology_of
 from testbed.validation import FileError
 
 NODE_KEYS = (
-    "batch, cached_candidates, engine, group, group_copies, handler, hello, ipv4, ipv6, kind, "
-    "max_wait, mtu, position"
+    "adaptive_batch, batch, cached_candidates, coalesce, engine, group, group_copies, handler, "
+    "hello, ipv4, ipv6, kind, max_wait, metrics, mtu, position"
 )
 SETTINGS_KEYS = (
-    "batch, cached_candidates, engine, group_copies, handler, hello, kind, max_wait, mtu"
+    "adaptive_batch, batch, cached_candidates, coalesce, engine, group_copies, handler, hello, "
+    "kind, max_wait, metrics, mtu"
 )
 PERIOD = "expected a time from 10ms to 60min in whole milliseconds, such as 1s"
 WAIT = "expected a time from 0us to 10ms in whole microseconds, such as 200us"
+SIZES = "expected off, or two sizes from 1 to 256 such as 8..128"
+LISTEN = "expected off, or an address and a port such as 127.0.0.1:9100, [::1]:9100 or :9100"
 MTU = (
     "expected 1280 to 1472 bytes: IPv6 needs 1280, and a radio MTU of 1500 leaves 1472 to the "
     "inner packet"
@@ -262,11 +265,24 @@ def test_unknown_keys(text: str, expected: str) -> None:
         ("max_wait: 200", f"max_wait: the unit is missing (got 200; {WAIT})"),
         ("max_wait: 11ms", f"max_wait: too large (got '11ms'; {WAIT})"),
         (
+            "coalesce: sometimes",
+            "coalesce: unknown value (got 'sometimes'; expected 'off' or 'fixed' or 'adaptive')",
+        ),
+        ("adaptive_batch: 8-128", f"adaptive_batch: not allowed (got '8-128'; {SIZES})"),
+        ("adaptive_batch: 128..8", f"adaptive_batch: not allowed (got '128..8'; {SIZES})"),
+        ("adaptive_batch: 8..257", f"adaptive_batch: not allowed (got '8..257'; {SIZES})"),
+        ("adaptive_batch: 8", f"adaptive_batch: is a number, put it in quotes (got 8; {SIZES})"),
+        ("metrics: 9100", f"metrics: is a number, put it in quotes (got 9100; {LISTEN})"),
+        ("metrics: '9100'", f"metrics: not allowed (got '9100'; {LISTEN})"),
+        ("metrics: 'fd00::1:9100'", f"metrics: not allowed (got 'fd00::1:9100'; {LISTEN})"),
+        ("metrics: 'lo:9100'", f"metrics: not allowed (got 'lo:9100'; {LISTEN})"),
+        ("metrics: ':65536'", f"metrics: not allowed (got ':65536'; {LISTEN})"),
+        (
             "engine: mmsgs",
             (
                 "engine: unknown value, did you mean 'mmsg'? "
                 "(got 'mmsgs'; expected 'auto' or 'per-packet' or 'writev' or "
-                "'aggregate' or 'mmsg' or 'uring' or 'ring')"
+                "'aggregate' or 'mmsg' or 'uring' or 'ring' or 'xsk')"
             ),
         ),
         (

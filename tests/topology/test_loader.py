@@ -45,15 +45,19 @@ def test_what_is_not_said_has_the_reference_nodes_defaults() -> None:
         engine_tap="auto",
         handler="auto",
         batch=32,
+        adaptive_batch="off",
+        coalesce=None,
         max_wait_us=0,
         group_copies="reference",
+        metrics="off",
     )
 
 
 def test_every_setting_arrives() -> None:
     settings = (
         "hello: {history: 4}, cached_candidates: 2, mtu: 1300, engine: {wire: mmsg, "
-        "tap: per-packet}, handler: batched, batch: 8, max_wait: 0.2ms, group_copies: addressed"
+        "tap: per-packet}, handler: batched, batch: 8, adaptive_batch: 4..64, coalesce: adaptive, "
+        "max_wait: 0.2ms, group_copies: addressed, metrics: ':9100'"
     )
     topology = road("  kinds: {rsu: {hello: {period: 250ms}}}\n", rsu=settings, obu=settings)
     expected = NodeSettings(
@@ -64,8 +68,11 @@ def test_every_setting_arrives() -> None:
         engine_tap="per-packet",
         handler="batched",
         batch=8,
+        adaptive_batch="4..64",
+        coalesce="adaptive",
         max_wait_us=200,
         group_copies="addressed",
+        metrics=":9100",
     )
     assert topology.node("obu1").settings == expected
     assert topology.node("rsu1").settings == dataclasses.replace(expected, hello_periodicity_ms=250)
