@@ -114,6 +114,7 @@ class Agent:
             batched=self._batched,
             coalesce=config.coalescing,
             max_wait_us=config.max_wait_us,
+            batch_sizes=_batch_sizes(config),
             changed=self._tell_upstream,
         )
         stack.callback(self._driver.close)
@@ -184,7 +185,7 @@ class Agent:
                     log.error("cannot write %s: %s", self._config.stats_path, error.strerror)
 
     def _open(self, selection: Selection, port: ports.Port, stack: ExitStack) -> Engine:
-        engine = selection.open(port, self._config.batch if self._batched else 1)
+        engine = selection.open(port, self._config.batch_limit if self._batched else 1)
         stack.callback(engine.close)
         return engine
 
@@ -249,6 +250,14 @@ def _make_node(config: AgentConfig, mac: bytes, max_frame_bytes: int) -> Obu | R
         group_copies=config.group_copies,
         max_frame_bytes=max_frame_bytes,
     )
+
+
+def _batch_sizes(config: AgentConfig) -> tuple[int, int, int] | None:
+    """Least, first and greatest size of batches that follow the load."""
+    if config.adaptive_batch is None:
+        return None
+    low, high = config.adaptive_batch
+    return low, config.batch, high
 
 
 def _open_stats_file(config: AgentConfig) -> StatsFile | None:
