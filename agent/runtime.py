@@ -85,13 +85,14 @@ class Agent:
         wakeup = self._handle_signals(stack)
 
         # Whatever can be refused is asked for before anything is made.
-        selected = {
-            Side.WIRE: select(Side.WIRE, config.wire_engine),
-            Side.TAP: select(Side.TAP, config.tap_engine),
-        }
+        wire_engine = select(Side.WIRE, config.wire_engine, batched=config.handler != "per-packet")
         self._batched = config.handler == "batched" or (
-            config.handler == "auto" and selected[Side.WIRE].engine.batches
+            config.handler == "auto" and wire_engine.engine.batches
         )
+        selected = {
+            Side.WIRE: wire_engine,
+            Side.TAP: select(Side.TAP, config.tap_engine, batched=self._batched),
+        }
         wire = stack.enter_context(ports.open_wire(config.bind))
         tap = stack.enter_context(ports.open_tap(config, wire))
         self._stats_file = _open_stats_file(config)

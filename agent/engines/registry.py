@@ -17,6 +17,7 @@ from agent.engines.perpacket import PerPacketEngine
 from agent.engines.ring import RingEngine
 from agent.engines.uring import UringEngine
 from agent.engines.writev import WritevEngine
+from agent.engines.xsk import XskEngine
 from agent.errors import ConfigError, LackingError
 
 AUTO: Final = "auto"
@@ -31,15 +32,16 @@ ENGINES: Final[Mapping[str, type[Engine]]] = MappingProxyType(
             MmsgEngine,
             UringEngine,
             RingEngine,
+            XskEngine,
         )
     }
 )
 
 PREFERENCE: Final[Mapping[Side, Sequence[str]]] = MappingProxyType(
-    {Side.WIRE: ("mmsg", "per-packet"), Side.TAP: ("per-packet",)}
+    {Side.WIRE: ("mmsg", "per-packet"), Side.TAP: ("uring", "per-packet")}
 )
 """For `auto`, the fastest first; the last of each works everywhere. writev is in none: it loses
-packets."""
+packets. docs/engines.md has the figures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,8 +71,8 @@ def probe(name: str, side: Side) -> Probe:
     return ENGINES[name].probe(side)
 
 
-def select(side: Side, requested: str) -> Selection:
-    """The engine for `side`.
+def select(side: Side, requested: str, *, batched: bool = True) -> Selection:
+    """The engine for `side`; `auto` finds none that batches unless frames come `batched`.
 
     An engine asked for by name that serves the other side only (mmsg has nothing for a TAP) gives
     way to `auto`, and the reason says so; one that this kernel lacks is an error, since a result
@@ -79,7 +81,7 @@ def select(side: Side, requested: str) -> Selection:
     :raises ConfigError: no engine has that name. :raises LackingError: it cannot work here.
     """
     if requested == AUTO:
-        return _fastest(side, requested, "")
+        return _fastest(side, requested, "", batched)
     engine = ENGINES.get(requested)
     if engine is None:
         raise ConfigError(
@@ -87,15 +89,19 @@ def select(side: Side, requested: str) -> Selection:
         )
     found = engine.probe(side)
     if side not in engine.sides:
-        return _fastest(side, requested, f"{requested} does not serve the {side}: {found.why_not}")
+        reason = f"{requested} does not serve the {side}: {found.why_not}"
+        return _fastest(side, requested, reason, batched)
     if not found.available:
         raise LackingError(f"{side} engine {requested} cannot work here: {found.why_not}")
     return Selection(requested=requested, used=requested, why="asked for")
 
 
-def _fastest(side: Side, requested: str, reason: str) -> Selection:
+def _fastest(side: Side, requested: str, reason: str, batched: bool) -> Selection:
     passed_over = [reason] if reason else []
     for name in PREFERENCE[side]:
+        if ENGINES[name].batches and not batched:
+            passed_over.append(f"{name} is for batches, and frames are handled one at a time")
+            continue
         found = ENGINES[name].probe(side)
         if found.available:
             why = "; ".join([*passed_over, "the fastest that works here"])

@@ -168,5 +168,5 @@ def test_an_engine_that_serves_the_other_side_only_gives_way_with_a_reason(net: 
     engines = agent.stats()["engines"]
     assert engines["wire"] == {"requested": "mmsg", "used": "mmsg", "why": "asked for"}
     assert engines["tap"]["requested"] == "mmsg"
-    assert engines["tap"]["used"] == "per-packet"
+    assert engines["tap"]["used"] == "uring"
     assert "no socket" in engines["tap"]["why"]

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from agent_net import RADIO, TAP, Agent, Net, wait_for
 
+from agent.engines.base import Side
+from agent.engines.registry import ENGINES
 from agent.protocol.codec import encode
 from agent.protocol.messages import DownstreamData, Heartbeat, UpstreamData
 
@@ -24,7 +26,19 @@ COMBINATIONS = [
     ("mmsg", "batched"),
     ("aggregate", "per-packet"),
     ("aggregate", "batched"),
+    ("uring", "per-packet"),
+    ("uring", "batched"),
+    ("ring", "per-packet"),
+    ("ring", "batched"),
+    ("xsk", "per-packet"),
+    ("xsk", "batched"),
 ]
+
+
+def _tap(engine: str) -> list[str]:
+    return ["--tap-engine", engine] if Side.TAP in ENGINES[engine].sides else []
+
+
 combinations = pytest.mark.parametrize(("engine", "handler"), COMBINATIONS)
 
 
@@ -65,7 +79,7 @@ def _one_cpu() -> Iterator[None]:
 @combinations
 def test_inner_frames_of_every_size_cross_both_ways(net: Net, engine: str, handler: str) -> None:
     obu_ns, rsu_ns = net.pair()
-    options = ["--engine", engine, "--handler", handler, "--quiet-tap"]
+    options = ["--engine", engine, *_tap(engine), "--handler", handler, "--quiet-tap"]
     obu = net.agent(obu_ns, "obu", *options)
     rsu = net.agent(rsu_ns, "rsu", "-p", "60000", *options)
     obu.wait_event("upstream")
@@ -99,7 +113,7 @@ def test_inner_frames_of_every_size_cross_both_ways(net: Net, engine: str, handl
 @combinations
 def test_group_traffic_reaches_every_obu_once(net: Net, engine: str, handler: str) -> None:
     rsu_ns, air = net.pair()
-    options = ["--engine", engine, "--handler", handler, "--quiet-tap"]
+    options = ["--engine", engine, *_tap(engine), "--handler", handler, "--quiet-tap"]
     rsu = net.agent(rsu_ns, "rsu", "-p", "60000", *options)
     rsu_mac = rsu_ns.mac()
     obus = [bytes([2, 0, 0, 0, 9, n]) for n in range(5)]
