@@ -132,6 +132,29 @@ def _try(sock: socket.socket, frame: bytes) -> None:
 
 
 @pytest.mark.parametrize("engines", ENGINES)
+def test_what_finds_no_room_while_it_sleeps_is_counted(net: Net, engines: tuple[str, str]) -> None:
+    agent, peer = _joined(net, engines)
+    own = agent.namespace.mac()
+    sent = 16_000
+    with peer.raw() as heard, peer.raw(protocol=0) as sock:
+        os.kill(agent.pid, signal.SIGSTOP)
+        for number in range(sent):
+            sock.send(_upstream(own, number))
+        os.kill(agent.pid, signal.SIGCONT)
+        numbers: list[int] = []
+
+        def settled() -> bool:
+            numbers.extend(_numbers(heard, own))
+            stats = agent.stats()
+            lost = stats["wire"]["kernel_drops"] + stats["drops"].get("wire_receive_ring_full", 0)
+            return bool(lost and stats["messages"].get("upstream", 0) + lost == sent)
+
+        wait_for(settled, "all are forwarded or counted")
+        numbers.extend(_numbers(heard, own))
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("engines", ENGINES)
 def test_one_that_is_killed_leaves_its_interfaces_to_the_next(
     net: Net, engines: tuple[str, str]
 ) -> None:
