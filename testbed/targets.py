@@ -82,9 +82,6 @@ class Target:
     node: str | None = None
     batch: int | None = None
     potential: bool = False
-    stand_in: bool = True
-    """Whether the two parts of the high band, paced and as fast as possible, may stand in for each
-    other where only one of them was measured. Not for what full queues would change."""
 
     @property
     def claimed(self) -> str:
@@ -200,7 +197,6 @@ def _none_added(
         most=None,
         better=Better.LOWER,
         form=Form.ADDED,
-        stand_in=len(bands) == 1,
         reading=reading + "; up to 5 % more counts as none",
     )
 
@@ -268,7 +264,6 @@ TARGETS: Final[tuple[Target, ...]] = (
         most=1 / 3,
         better=Better.LOWER,
         form=Form.FEWER,
-        stand_in=False,
         reading="voluntary and involuntary switches of the node per delivered packet; the source "
         "names no load, so each paced load is checked",
     ),

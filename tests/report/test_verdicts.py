@@ -141,13 +141,13 @@ def test_a_candidate_faster_than_the_tester_has_a_lower_bound() -> None:
     assert found.verdict is Verdict.EXCEEDED
 
 
-def test_without_trials_at_maximum_the_high_load_stands_in() -> None:
-    run = result(pairs(load="high", candidate={"cpu_us": 5.0}))
-    found = finding(run, "throughput-high")
-    assert found.cell is not None
-    assert found.cell.load == "high"
-    assert found.quantity == "packets_per_cpu_s"
-    assert found.reason.startswith("not offered as fast as possible")
+def test_high_load_and_maximum_load_do_not_stand_in_for_each_other() -> None:
+    paced = result(pairs(load="high", candidate={"cpu_us": 5.0}))
+    assert finding(paced, "throughput-high").verdict is Verdict.NOT_MEASURED
+    assert finding(paced, "cpu-high").verdict is Verdict.EXCEEDED
+    full = result(pairs(load="max", candidate={"cpu_us": 5.0}))
+    assert finding(full, "cpu-high").verdict is Verdict.NOT_MEASURED
+    assert finding(full, "cpu-high").reason == "no trials at high load in this run"
 
 
 def test_a_load_that_was_not_offered_is_not_measured() -> None:

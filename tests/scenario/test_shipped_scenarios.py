@@ -81,8 +81,8 @@ def test_batching_measures_every_documented_claim() -> None:
         assert {"medium", "high", "max"} <= set(first.loads)
 
 
-def test_the_quick_form_of_batching_has_the_three_documented_loads() -> None:
+def test_the_quick_form_of_batching_measures_below_and_above_saturation() -> None:
     quick = load_scenario("batching", env={}).quick
-    assert quick.loads == ("low", "medium", "high")
+    assert quick.loads == ("medium", "high", "max")
     assert quick.counting is not None
     assert quick.counting.loads == ("max",)

@@ -212,33 +212,27 @@ def _candidates(result: Result, target: Target) -> list[Variant]:
 
 
 def _cell(result: Result, point: Point, band: Band, target: Target) -> Cell | None:
-    """The cell of a band, or that of the other part of the high band if it may stand in."""
-    baseline = result.baseline.name
-    there = [
+    """The cell of a band; None if it was not measured.
+
+    Paced high load and maximum load never stand in for each other: below saturation a batch is
+    nearly empty, at saturation it is full.
+    """
+    fitting = [
         cell
         for cell in cells(result)
         if cell.point == point.name
+        and Band.of(result.load(cell.load).rate_pps) is band
         # A claim about a batch size is about system calls, which have a pass of their own.
-        and (target.batch is not None or trials_of(result, cell, baseline))
+        and (target.batch is not None or trials_of(result, cell, result.baseline.name))
     ]
-    other = {Band.MAX: Band.HIGH, Band.HIGH: Band.MAX}.get(band)
-    for wanted in (band, other) if target.stand_in else (band,):
-        fitting = [c for c in there if Band.of(result.load(c.load).rate_pps) is wanted]
-        named = [cell for cell in fitting if cell.load == wanted]
-        if fitting:
-            return (named or fitting)[0]
-    return None
+    named = [cell for cell in fitting if cell.load == band]
+    return next(iter(named or fitting), None)
 
 
 def _finding(result: Result, target: Target, band: Band, cell: Cell, candidate: Variant) -> Finding:
     quantity, at_least, why = target.quantity, False, ""
     if target.when_bounded is not None:
-        if result.load(cell.load).rate_pps is not None:
-            quantity = target.when_bounded
-            why = f"not offered as fast as possible, so {QUANTITIES[quantity].label} decide; "
-        elif not trials_of(result, cell, candidate.name):
-            quantity = target.when_bounded
-        elif bounded(result, cell, result.baseline.name):
+        if bounded(result, cell, result.baseline.name):
             quantity = target.when_bounded
             why = f"the tester was the limit, so {QUANTITIES[quantity].label} decide; "
         else:
