@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Where documents and comments may point to. Everything else would be a place that somebody has to
 # reach for the testbed to work.
 HOSTS = {
+    "127.0.0.1",
     "docs.kernel.org",
     "keepachangelog.com",
     "json-schema.org",
