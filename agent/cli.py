@@ -32,7 +32,7 @@ from agent.config import (
 from agent.errors import AgentError, ConfigError
 
 PROGRAM: Final = "testbed-agent"
-_LEVELS: Final = ("debug", "info", "warning", "error")
+_LEVELS: Final = ("trace", "debug", "info", "warning", "error")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -120,6 +120,11 @@ _OWN_OPTIONS: Final = (
     ),
     _option("--name", metavar="NAME", default="", help="Name in logs and statistics."),
     _option("--control", "control_path", metavar="PATH", help="Unix socket for requests."),
+    _option(
+        "--metrics",
+        metavar="ADDR:PORT",
+        help="Where HTTP serves what is counted: /metrics for Prometheus, /stats as JSON.",
+    ),
     _option(
         "--stats-file",
         "stats_path",

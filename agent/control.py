@@ -11,17 +11,29 @@ import os
 import select
 import socket
 import stat
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.errors import ConfigError
 
 MAX_REQUEST_BYTES: Final = 4096
 MAX_CLIENTS: Final = 32
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _PATH_MAX: Final = 107
 """Longest path of a unix socket (sockaddr_un, unix(7))."""
 
-Answer = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """An answer that takes a while: `work` finds it, in a thread of its own, and does not raise."""
+
+    work: Callable[[], Mapping[str, Any]]
+
+
+Answer = Callable[[Mapping[str, Any]], Mapping[str, Any] | Later]
 
 
 def open_listener(path: str) -> socket.socket:
@@ -43,7 +55,7 @@ def open_listener(path: str) -> socket.socket:
                 raise
             _remove_stale(path)
             listener.bind(path)
-        listener.listen(8)
+        listener.listen(MAX_CLIENTS)
     except OSError as error:
         listener.close()
         raise ConfigError(f"control socket {path}: {error.strerror}") from error
@@ -65,12 +77,16 @@ def _remove_stale(path: str) -> None:
 
 
 class _Client:
-    __slots__ = ("inbox", "outbox", "sock")
+    __slots__ = ("ended", "inbox", "outbox", "sock", "waits")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.inbox = bytearray()
         self.outbox = bytearray()
+        self.waits = False
+        """For an answer that comes later; nothing more is read from it until then."""
+        self.ended = False
+        """Nothing more will come from it."""
 
 
 class Control:
@@ -82,6 +98,11 @@ class Control:
         self._clients: dict[int, _Client] = {}
         self._epoll = select.epoll()
         self._epoll.register(listener.fileno(), select.EPOLLIN)
+        self._late_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._late_fd, select.EPOLLIN)
+        self._late: deque[tuple[_Client, Mapping[str, Any]]] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
 
     def fileno(self) -> int:
         return self._epoll.fileno()
@@ -92,16 +113,36 @@ class Control:
             if fd == self._listener.fileno():
                 self._accept()
                 continue
-            client = self._clients.get(fd)
-            if client is None:
+            if fd == self._late_fd:
+                self._take_late()
                 continue
-            try:
-                done = self._read(client) if mask & ~select.EPOLLOUT else False
-                self._write(client)
-            except OSError:
-                done = True
-            if done and not client.outbox:
-                self._forget(client)
+            client = self._clients.get(fd)
+            if client is not None:
+                self._attend(client, mask)
+
+    def _attend(self, client: _Client, mask: int) -> None:
+        try:
+            if mask & ~select.EPOLLOUT:
+                self._read(client)
+            self._write(client)
+        except OSError:
+            self._forget(client)
+            return
+        if client.waits:
+            if mask & _GONE:
+                # It goes on counting as a client, so that answers for nobody cannot pile up.
+                self._epoll.unregister(client.sock.fileno())
+        elif client.ended and not client.outbox:
+            self._forget(client)
+
+    def _take_late(self) -> None:
+        os.eventfd_read(self._late_fd)
+        while self._late:
+            client, answer = self._late.popleft()
+            client.waits = False
+            client.outbox += _line(answer)
+            self._answer_lines(client)
+            self._attend(client, 0)
 
     def _accept(self) -> None:
         try:
@@ -115,24 +156,41 @@ class Control:
         self._clients[sock.fileno()] = _Client(sock)
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
-    def _read(self, client: _Client) -> bool:
-        """Take in what is there and answer whole lines; True when nothing more will come."""
+    def _read(self, client: _Client) -> None:
+        """Take in what is there and answer whole lines."""
         try:
             data = client.sock.recv(1 << 16)
         except BlockingIOError:
-            return False
+            return
         client.inbox += data
-        while (end := client.inbox.find(b"\n")) >= 0:
+        client.ended = client.ended or not data
+        self._answer_lines(client)
+
+    def _answer_lines(self, client: _Client) -> None:
+        while not client.waits and (end := client.inbox.find(b"\n")) >= 0:
             line = bytes(client.inbox[:end])
             del client.inbox[: end + 1]
-            client.outbox += json.dumps(self._reply(line)).encode() + b"\n"
-        if len(client.inbox) > MAX_REQUEST_BYTES:
+            reply = self._reply(line)
+            if isinstance(reply, Later):
+                client.waits = True
+                work = reply.work
+                threading.Thread(target=self._find, args=(client, work), daemon=True).start()
+            else:
+                client.outbox += _line(reply)
+        if not client.waits and len(client.inbox) > MAX_REQUEST_BYTES:
             client.inbox.clear()
             client.outbox += b'{"error": "the request is too long"}\n'
-            return True
-        return not data
+            client.ended = True
 
-    def _reply(self, line: bytes) -> Mapping[str, Any]:
+    def _find(self, client: _Client, work: Callable[[], Mapping[str, Any]]) -> None:
+        """In a thread: find the answer, and hand it to the loop."""
+        answer = work()
+        with self._lock:
+            if not self._closed:
+                self._late.append((client, answer))
+                os.eventfd_write(self._late_fd, 1)
+
+    def _reply(self, line: bytes) -> Mapping[str, Any] | Later:
         try:
             request = json.loads(line)
         except (ValueError, RecursionError):
@@ -147,8 +205,8 @@ class Control:
                 del client.outbox[: client.sock.send(client.outbox)]
             except BlockingIOError:
                 pass
-        # Nothing more is read from a client that does not take its answers.
-        events = select.EPOLLOUT if client.outbox else select.EPOLLIN
+        # Nothing more is read from a client that does not take its answers, or waits for one.
+        events = select.EPOLLOUT if client.outbox else 0 if client.waits else select.EPOLLIN
         self._epoll.modify(client.sock.fileno(), events)
 
     def _forget(self, client: _Client) -> None:
@@ -160,5 +218,12 @@ class Control:
         for client in self._clients.values():
             client.sock.close()
         self._clients.clear()
+        with self._lock:
+            self._closed = True
+            os.close(self._late_fd)
         self._epoll.close()
         self._listener.close()
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer).encode() + b"\n"

@@ -28,6 +28,7 @@ from agent.linux import netif, timers
 from agent.pipeline import Kept, Pipeline
 from agent.protocol.node import DirectNode, Node
 from agent.protocol.replies import Outgoing, Reply
+from agent.tracing import Receive, tracer
 
 log = logging.getLogger("agent")
 
@@ -135,6 +136,7 @@ class Driver:
         self._stopping = False
         self._epoll = select.epoll()
         self._actions: dict[int, Action] = {}
+        self._tracer = tracer(wire.counters, tap.counters)
         # A batch of one frame is a frame.
         in_batches = batched and max(wire.batch_size, tap.batch_size) > 1
         self._gatherer = self._make_gatherer(max_wait_us, BATCH_BUDGET if in_batches else 1)
@@ -157,6 +159,8 @@ class Driver:
         self._epoll.register(fd, select.EPOLLIN)
 
     def _watch(self, engine: Engine, action: Action) -> None:
+        if self._tracer is not None:
+            action = self._tracer.draining(action)
         self._actions[engine.fileno()] = action
         self._epoll.register(engine.fileno(), select.EPOLLIN)
 
@@ -375,7 +379,10 @@ class Driver:
 
     def _in_batches(self, source: Engine, into: Into, handle: Handle) -> Callable[[int], int]:
         take = self._taker(source, into)
-        recv_batch, release = source.recv_batch, source.release
+        recv_batch: Receive = source.recv_batch
+        release = source.release
+        if self._tracer is not None:
+            recv_batch = self._tracer.receiving(recv_batch)
         batch = source.new_batch()
         capacity = limit = batch.capacity
         adaptive = self._adapt(source.side)

@@ -18,7 +18,7 @@ from typing import Final
 from agent.config import AgentConfig, mac_bytes, tap_address
 from agent.engines.base import Port, Side
 from agent.errors import AgentError, ConfigError, LackingError
-from agent.linux import bpf, netif, packet, tap
+from agent.linux import bpf, netif, packet, queues, tap
 
 __all__ = ["Port", "TapPort", "WirePort", "open_tap", "open_wire"]
 
@@ -50,6 +50,14 @@ class WirePort:
         self._drops += packet.packet_statistics(self.sock)[1]
         return self._drops
 
+    def queues(self) -> dict[str, queues.Depth] | None:
+        """What the socket holds, received and to be sent; None where the kernel does not tell."""
+        try:
+            receive, send = queues.depths(self.sock)
+        except OSError:
+            return None
+        return {"receive": receive, "send": send}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TapPort:
@@ -64,6 +72,10 @@ class TapPort:
         except OSError:
             return 0
         return counters.rx_dropped + counters.tx_dropped
+
+    def queues(self) -> dict[str, queues.Depth] | None:
+        """None: the kernel tells nobody how many frames wait in a TAP."""
+        return None
 
 
 @contextmanager

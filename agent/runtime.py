@@ -11,19 +11,20 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, Final
 
-from agent import ports
-from agent.config import DEFAULT_HELLO_PERIODICITY_MS, AgentConfig
-from agent.control import Control, open_listener
+from agent import metrics, ports, serving
+from agent.config import DEFAULT_HELLO_PERIODICITY_MS, AgentConfig, metrics_address
+from agent.control import Control, Later, open_listener
 from agent.driver import Driver
 from agent.engines.base import Engine, Side
 from agent.engines.registry import Selection, select
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, LackingError
 from agent.linux import rights
 from agent.protocol.obu import Obu
 from agent.protocol.rsu import Rsu
@@ -31,6 +32,10 @@ from agent.stats import SideSource, Stats, StatsFile, upstream_document
 
 log = logging.getLogger("agent")
 
+LOG_LEVEL_VARIABLE: Final = "TESTBED_AGENT_LOG_LEVEL"
+SWITCH_S: Final = 50e-6
+"""How long a thread may keep the interpreter while another wants it. The loop wants it back after
+every system call, so this is what a thread beside it adds to each of them, at most."""
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,7 +48,7 @@ def run_agent(config: AgentConfig) -> int:
     """
     if not log.hasHandlers():
         label = config.name or f"testbed-agent {config.kind}"
-        logging.basicConfig(level=logging.INFO, format=f"{label}: %(message)s")
+        logging.basicConfig(level=_log_level(), format=f"{label}: %(message)s")
     events = Events(config.event_fd)
     try:
         with ExitStack() as stack:
@@ -55,6 +60,16 @@ def run_agent(config: AgentConfig) -> int:
     finally:
         events.tell("stopped")
     return 0
+
+
+def _log_level() -> int:
+    """The level that the environment asks for, of an agent that has no command line."""
+    name = os.environ.get(LOG_LEVEL_VARIABLE, "info")
+    level = logging.getLevelNamesMapping().get(name.upper())
+    if level is None:
+        log.warning("%s: there is no level %r; it is info", LOG_LEVEL_VARIABLE, name)
+        return logging.INFO
+    return level
 
 
 class Events:
@@ -102,6 +117,7 @@ class Agent:
         if config.control_path is not None:
             listener = stack.enter_context(open_listener(config.control_path))
             stack.callback(_unlink, config.control_path)
+        self._served = None if config.metrics is None else self._serve(config.metrics, stack)
 
         self._node = _make_node(config, wire.mac, wire.frame_limit)
         engines = {
@@ -131,11 +147,13 @@ class Agent:
                     engine=engines[Side.WIRE],
                     selection=selected[Side.WIRE],
                     kernel_drops=wire.kernel_drops,
+                    queues=wire.queues,
                 ),
                 Side.TAP: SideSource(
                     engine=engines[Side.TAP],
                     selection=selected[Side.TAP],
                     kernel_drops=tap.kernel_drops,
+                    queues=tap.queues,
                 ),
             },
         )
@@ -143,6 +161,9 @@ class Agent:
             control = Control(listener, self._answer)
             stack.callback(control.close)
             self._driver.watch(control.fileno(), control.serve)
+        if self._served is not None:
+            desk, _ = self._served
+            self._driver.watch(desk.fileno(), desk.serve)
         try:
             left = rights.drop_all(config.run_as)
         except OSError as error:
@@ -173,6 +194,10 @@ class Agent:
     def run(self) -> None:
         """Say ready, work until told to stop, write the counters whatever ended it."""
         assert self._driver is not None
+        sys.setswitchinterval(SWITCH_S)
+        if self._served is not None:
+            # Not before: a thread takes over the rights of its maker.
+            self._served[1].start()
         self._events.tell("ready", **self._ready)
         try:
             self._driver.run()
@@ -186,9 +211,26 @@ class Agent:
                     log.error("cannot write %s: %s", self._config.stats_path, error.strerror)
 
     def _open(self, selection: Selection, port: ports.Port, stack: ExitStack) -> Engine:
-        engine = selection.open(port, self._config.batch_limit if self._batched else 1)
+        try:
+            engine = selection.open(port, self._config.batch_limit if self._batched else 1)
+        except (OSError, NotImplementedError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise LackingError(
+                f"{port.side} engine {selection.used} cannot be opened on {port.ifname}: {why}"
+            ) from error
         stack.callback(engine.close)
         return engine
+
+    def _serve(self, address: str, stack: ExitStack) -> tuple[serving.Desk, serving.MetricsServer]:
+        # Now, while nobody waits for frames: it takes a while.
+        metrics.load()
+        listener = serving.open_listener(*metrics_address(address))
+        desk = serving.Desk(lambda: self._stats.document())
+        server = serving.MetricsServer(listener, desk, metrics.render)
+        stack.callback(server.close)
+        # First of the two, so that the server waits for nothing.
+        stack.callback(desk.close)
+        return desk, server
 
     def _handle_signals(self, stack: ExitStack) -> socket.socket:
         """Let SIGTERM and SIGINT end the loop; readable when one has come."""
@@ -222,17 +264,20 @@ class Agent:
             else:
                 log.info("upstream %(mac)s, %(hops)d hops to RSU %(rsu)s", upstream)
 
-    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any] | Later:
         match request.get("cmd"):
             case "stats":
                 return self._stats.document()
+            case "metrics":
+                document = self._stats.document()
+                return Later(lambda: _metrics(document))
             case "hello" if isinstance(self._node, Rsu):
                 assert self._driver is not None
                 self._driver.send(self._node.heartbeat_now(time.monotonic_ns()))
                 return {"ok": True}
             case "hello":
                 return {"error": "only an RSU sends heartbeats of its own"}
-        return {"error": 'unknown command (expected "stats" or "hello")'}
+        return {"error": 'unknown command (expected "stats", "metrics" or "hello")'}
 
 
 def _make_node(config: AgentConfig, mac: bytes, max_frame_bytes: int) -> Obu | Rsu:
@@ -251,6 +296,14 @@ def _make_node(config: AgentConfig, mac: bytes, max_frame_bytes: int) -> Obu | R
         group_copies=config.group_copies,
         max_frame_bytes=max_frame_bytes,
     )
+
+
+def _metrics(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        kind, text = metrics.render(document)
+    except AgentError as error:
+        return {"error": str(error)}
+    return {"content_type": kind, "text": text.decode()}
 
 
 def _batch_sizes(config: AgentConfig) -> tuple[int, int, int] | None:

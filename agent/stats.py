@@ -17,13 +17,16 @@ from typing import Any, Final, Protocol
 
 from agent.config import AgentConfig
 from agent.driver import Driver
-from agent.engines.base import Engine, Side
+from agent.engines.base import Engine, EngineCounters, Side
 from agent.engines.registry import Selection
+from agent.linux.queues import Depth
 from agent.protocol.messages import MessageKind
 from agent.protocol.node import NodeSnapshot
 from agent.protocol.selection import Candidate
 
 SCHEMA: Final = 1
+_NO_FRAMES: Final = frozenset({"", "poll"})
+"""Under which an engine counts what neither receives nor sends."""
 
 
 class CountingNode(Protocol):
@@ -45,6 +48,7 @@ class SideSource:
     engine: Engine
     selection: Selection
     kernel_drops: Callable[[], int]
+    queues: Callable[[], Mapping[str, Depth] | None]
 
 
 class Stats:
@@ -73,8 +77,10 @@ class Stats:
             syscalls[driver.wait_call] += driver.waits
         drops: Counter[str] = Counter({str(k): n for k, n in self._node.drops.items() if n})
         totals: dict[str, Any] = {}
+        saved: dict[str, int] = {}
         for side, source in self._sides.items():
             counters = source.engine.read_counters()
+            saved[str(side)] = saved_syscalls(counters)
             syscalls.update(counters.syscalls)
             drops.update({f"{side}_{cause}": n for cause, n in counters.drops.items()})
             totals[str(side)] = {
@@ -107,6 +113,7 @@ class Stats:
             },
             **totals,
             "syscalls": dict(syscalls),
+            "saved_syscalls": saved,
             "wakeups": driver.wakeups,
             "fill": {
                 str(side): {
@@ -122,6 +129,7 @@ class Stats:
                 }
                 for side, source in self._sides.items()
             },
+            "queues": {str(side): _queues(source.queues()) for side, source in self._sides.items()},
             "messages": {str(kind): n for kind, n in self._node.messages.items() if n},
             "drops": dict(drops),
             "waited_ns": driver.waited_ns,
@@ -150,6 +158,26 @@ class Stats:
             "decisions": {} if waiting is None else dict(waiting.decisions),
             "late_us": None if waiting is None else waiting.lateness_ns / 1000,
         }
+
+
+def saved_syscalls(counters: EngineCounters) -> int:
+    """Calls that one for each frame would have taken, less those that an engine took.
+
+    Below zero where calls found nothing, or a frame took several.
+    """
+    frames = counters.rx_frames + counters.tx_frames
+    # Frames that left within another one were sent, too.
+    frames += sum((held - 1) * times for held, times in counters.carried.items())
+    return frames - sum(n for name, n in counters.syscalls.items() if name not in _NO_FRAMES)
+
+
+def _queues(found: Mapping[str, Depth] | None) -> dict[str, dict[str, int]] | None:
+    if found is None:
+        return None
+    return {
+        name: {"bytes": depth.used_bytes, "limit_bytes": depth.limit_bytes}
+        for name, depth in found.items()
+    }
 
 
 def upstream_document(candidate: Candidate | None) -> dict[str, Any] | None:
