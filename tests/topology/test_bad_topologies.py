@@ -287,8 +287,10 @@ def test_unknown_keys(text: str, expected: str) -> None:
         ),
         (
             "engine: {tap: mmsg}",
-            "engine.tap: unknown value "
-            "(got 'mmsg'; expected 'auto' or 'per-packet' or 'writev' or 'uring')",
+            (
+                "engine.tap: unknown value "
+                "(got 'mmsg'; expected 'auto' or 'per-packet' or 'writev' or 'uring')"
+            ),
         ),
         (
             "engine: 3",
