@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,14 +23,16 @@ NOT_FOUND = 127
 @click.command()
 @name_option
 @click.argument("node", required=False)
+@click.option("--stats", is_flag=True, help="Show all that the NODE counts, too.")
 @click.option("--all", is_flag=True, help="List the testbeds that are up instead.")
 @format_option
-def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
+def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: str) -> None:
     """Show what runs: nodes, their upstreams and engines.
 
-    All of a testbed, or everything about one NODE. For each node its state, its upstream, the RSU
-    behind that and the hops to it, the engines that it really uses, and in words what is wrong
-    with it.
+    All of a testbed, or one NODE. For each node its state, its upstream, the RSU behind that and
+    the hops to it, the engines that it really uses, and in words what is wrong with it. For one
+    node also its routes and what else could be its upstream; with --stats its packets, batches,
+    system calls, wake-ups, drops and queues. JSON has everything.
     """
     from testbed import console
     from testbed import inspect as looking
@@ -38,7 +40,7 @@ def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
     from testbed.errors import InputError
 
     if all:
-        if name is not None or node is not None:
+        if name is not None or node is not None or stats:
             raise click.UsageError("--all is about every testbed.")
         running.require_root()
         found = looking.summaries()
@@ -61,6 +63,8 @@ def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
             ),
         )
         return
+    if stats and node is None:
+        raise click.UsageError("--stats is about one NODE.")
     view = looking.inspect(running.named_or_only(name), stats=node is not None or format == "json")
     if node is None:
         if format == "json":
@@ -80,7 +84,14 @@ def inspect(name: str | None, node: str | None, all: bool, format: str) -> None:
     if format == "json":
         console.print_json(asdict(known[node]))
     else:
-        console.print_table(("what", "value"), _flat(asdict(known[node])))
+        from testbed.cli import nodeview
+
+        names = {one.mac: one.name for one in view.nodes}
+        shown = nodeview.tables(known[node], names, stats=stats)
+        for number, (columns, rows) in enumerate(shown):
+            if number:
+                console.print_text("")
+            console.print_table(columns, rows)
 
 
 def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
@@ -114,17 +125,6 @@ def _engines(told: Mapping[str, Any] | None) -> str | None:
     if not told:
         return None
     return " / ".join(str(told.get(side, {}).get("used", "–")) for side in ("wire", "tap"))
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str | None]]:
-    """Nested values as lines of a dotted key and a text."""
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{above}{key}.")
-        elif isinstance(value, list | tuple):
-            yield above + key, ", ".join(map(str, value)) or None
-        else:
-            yield above + key, None if value is None or value == {} else str(value)
 
 
 @click.command(

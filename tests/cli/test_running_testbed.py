@@ -88,7 +88,14 @@ def test_inspect_shows_every_node_and_its_upstream(pair: str) -> None:
     assert obu["upstream"] == {"node": "rsu1", "rsu": "rsu1", "hops": 1}
     one = json.loads(run("inspect", "obu1", "--format", "json").stdout)
     assert one["pid"] == obu["pid"]
-    assert f"tb.{pair}.obu1" in run("inspect", "obu1").stdout
+    shown = run("inspect", "obu1").stdout
+    assert f"tb.{pair}.obu1" in shown
+    assert "system call" not in shown
+    shown = run("inspect", "obu1", "--stats").stdout
+    assert {"system call", "batches", "wake-ups", "heartbeat"} <= set(
+        shown.replace("  ", "\n").split("\n")
+    )
+    assert run("inspect", "--stats").returncode == 2
     (summary,) = json.loads(run("inspect", "--all", "--format", "json").stdout)
     assert (summary["name"], summary["ready"], summary["joined"]) == (pair, 2, 1)
 
