@@ -6,8 +6,10 @@ An OBU alone on its CPU; the project's tester stands for its neighbours and for 
 behind its TAP, on another CPU, and offers as much as it can. A mode is WIRE/TAP:BATCH, or
 `per-packet` for the node that handles frame by frame. All modes take turns in each round,
 forwards and backwards; what counts is the ratio to the first of them within a round. CPU is the
-agent's per delivered frame, system calls are as the agent counts them. Needs root; everything it
-makes goes with it.
+agent's per delivered frame, system calls are as the agent counts them. `≥` marks a rate that the
+tester limited. With --beside another process wants the node's CPU as well, so that the node gets
+about half of it, and is the limit, where the tester is too slow for a whole one. Needs root;
+everything it makes goes with it.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +50,7 @@ MODES = (
     "uring/uring:32",
     "ring/uring:32",
     "ring/uring:64",
+    "xsk/uring:32",
 )
 
 
@@ -87,6 +91,23 @@ def laid_out(name: str) -> Iterator[tuple[str, str]]:
         for one, inode in made:
             netns.remove(one, inode)
         netns.tidy_directory()
+
+
+@contextmanager
+def beside(cpu: int, wanted: bool) -> Iterator[None]:
+    """Somebody else who always wants that CPU, if wanted."""
+    if not wanted:
+        yield
+        return
+    other = subprocess.Popen(
+        [sys.executable, "-c", "while True: pass"],
+        preexec_fn=lambda: os.sched_setaffinity(0, {cpu}),
+    )
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
 
 
 @contextmanager
@@ -168,15 +189,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--path", action="append", choices=[str(way) for way in WAYS])
+    parser.add_argument("--beside", action="store_true", help="the node shares its CPU")
     parser.add_argument("--json", type=Path, help="write all samples there too")
     parser.add_argument("modes", nargs="*", default=MODES)
     given = parser.parse_args()
     if os.geteuid() != 0:
         parser.exit(4, "needs root\n")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # not without tidying up
     directory = Path(tempfile.mkdtemp(prefix="bench-engines-"))
     kept: dict[str, dict[str, list[dict[str, object]]]] = {}
     try:
-        with laid_out(f"tbt-be{os.getpid() % 100000}") as spaces:
+        with (
+            laid_out(f"tbt-be{os.getpid() % 100000}") as spaces,
+            beside(max(os.sched_getaffinity(0)), given.beside),
+        ):
             for way in given.path or WAYS:
                 samples: dict[str, list[Sample]] = {mode: [] for mode in given.modes}
                 for turn in range(given.rounds):
