@@ -80,6 +80,8 @@ class Bench:
                     stack.enter_context(watch)
                 traffic = self._offer(planned, watches, warm_up_s=warm_up_s)
                 for watch in watches:
+                    # A node of which nothing comes may still have much before it.
+                    watch.wait_idle()
                     watch.finish()
         except (NodeNotReady, NodeGone, NotForwarding) as error:
             marks += self._deaths() or [results.Marked(mark="failed", why=str(error))]
