@@ -137,10 +137,11 @@ def test_data_and_words_go_to_different_streams() -> None:
 
 
 def test_colours_only_where_they_are_wanted() -> None:
-    assert "\x1b[" in run("validate", "no-such-name", env={"FORCE_COLOR": "1"}).stderr
-    quiet = run("validate", "no-such-name", env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stderr
-    assert "\x1b[31m" not in quiet
-    assert "\x1b[1;31m" not in quiet
+    wanted = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert "\x1b[1;31m" in run("validate", "no-such-name", env=wanted).stderr
+    assert (
+        "\x1b[1;31m" not in run("validate", "no-such-name", env=wanted | {"NO_COLOR": "1"}).stderr
+    )
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
@@ -177,8 +178,8 @@ try:
     print("begun", flush=True)
     time.sleep(60)
 except KeyboardInterrupt as stop:
-    print("undoing", flush=True)
     try:
+        print("undoing", flush=True)
         time.sleep({undoing})
     except KeyboardInterrupt:
         sys.exit(99)
