@@ -115,8 +115,9 @@ class Rig:
         """Until both directions carry frames."""
         if self.side is Side.TAP:
             wait_carries(lambda frame: os.write(self.port.fd, frame), self.ifname)
-            while not select.select([self.port.fd], [], [], 0.01)[0]:
-                self.peer.send(frame_of(0))
+            with packet.open_packet_socket(self.ifname, protocol=0) as sock:
+                while not select.select([self.port.fd], [], [], 0.01)[0]:
+                    sock.send(frame_of(0))
             while select.select([self.port.fd], [], [], 0)[0]:
                 os.read(self.port.fd, 1 << 17)
             return
