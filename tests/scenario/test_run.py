@@ -59,7 +59,10 @@ def test_a_run_from_the_file_to_the_report(tiny: Scenario, tmp_path: Path, run_d
     steps: list[Step] = []
     made = run(tiny, tmp_path, progress=steps.append, seed=7)
 
-    assert [(t.phase, t.variant, t.pair) for t in made.trials] == [
+    # Pairs that a busy machine spoiled are made again, behind the others.
+    extra = sum(t.phase == "timing" and t.pair > 0 for t in made.trials)
+    planned = [t for t in made.trials if t.phase == "counting" or t.pair == 0]
+    assert [(t.phase, t.variant, t.pair) for t in planned] == [
         ("timing", "single", 0),
         ("timing", "batched", 0),
         ("counting", "single", 0),
@@ -92,7 +95,11 @@ def test_a_run_from_the_file_to_the_report(tiny: Scenario, tmp_path: Path, run_d
         if trial.phase == "counting":
             deviation = own_count_deviation(trial)
             assert deviation is not None
-            assert deviation <= 0.01
+            # So short a trial makes few calls: one or two at its ends are more than one per cent.
+            assert trial.node is not None
+            assert trial.node.syscalls is not None
+            assert trial.node.syscalls.kernel is not None
+            assert deviation <= 0.01 or deviation * sum(trial.node.syscalls.kernel.values()) <= 3
             # The node sends nothing of its own while it is counted, but for a heartbeat now and
             # then: what it passed on is what arrived.
             passed = handled(trial)
@@ -106,7 +113,7 @@ def test_a_run_from_the_file_to_the_report(tiny: Scenario, tmp_path: Path, run_d
     assert devices["obu1", "tap0"].kind == "tun"
 
     assert [step.done for step in steps] == sorted(step.done for step in steps)
-    assert steps[-1].done == steps[-1].total == 6
+    assert steps[-1].done == steps[-1].total == 6 + extra
     assert steps[-1].remaining_s == 0
 
     again = load_result(tmp_path / "out")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -113,7 +114,13 @@ def test_the_wait_ends_when_the_work_is_done_and_not_before(
 
 
 @pytest.mark.usefixtures("root")
-def test_the_kernel_counts_the_calls_of_the_window_alone(worker: subprocess.Popen[str]) -> None:
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_the_kernel_counts_the_calls_of_the_window_alone(
+    worker: subprocess.Popen[str], wait_until: Callable[..., None]
+) -> None:
     assert worker.stdin is not None
     assert worker.stdout is not None
 
@@ -123,6 +130,8 @@ def test_the_kernel_counts_the_calls_of_the_window_alone(worker: subprocess.Pope
         worker.stdin.write("1\n")
         worker.stdin.flush()
         assert worker.stdout.readline() == "done\n"
+        # Its next read has begun only once it sleeps in it.
+        wait_until(lambda: state(worker.pid) == "S", timeout=10)
 
     work()
     with CallCounting() as counting:

@@ -234,10 +234,11 @@ def test_a_sink_that_cannot_keep_up_says_so(wire: Wire, monkeypatch: pytest.Monk
 
 
 def test_as_fast_as_possible_is_more_than_the_small_node_can_take(wire: Wire) -> None:
-    done = trial(wire, "obu", Path.RELAY, rate_pps=None, duration_s=0.5)
+    # Room for some thirty frames only, so that it is too slow however busy the machine is.
+    small = ("--buffer", "20000", "--stall", "0.2")
+    done = trial(wire, "obu", Path.RELAY, *small, rate_pps=None, duration_s=0.5)
     assert done.generator_limited is None
-    assert done.trial.offered > 20_000
-    assert done.trial.delivered > 1_000
+    assert done.trial.offered > done.trial.delivered > 0
     # The kernel does not tell whether heartbeats were among what it dropped.
     assert line(done.ledger, "node's radio", "socket buffer full") == -done.ledger.unexplained + (
         done.whole.lost
