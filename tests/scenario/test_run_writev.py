@@ -30,25 +30,24 @@ warm_up: 100ms
 
 
 @pytest.mark.usefixtures("root", "run_dir")
-def test_at_full_speed_nothing_arrives_and_the_ledger_says_why(tmp_path: Path) -> None:
+def test_at_full_speed_hardly_anything_arrives_and_the_ledger_says_why(tmp_path: Path) -> None:
     made = run_scenario(load(SMALL, tmp_path), quick=False, output_dir=tmp_path / "out")
     assert len(made.trials) == 4
+    arrived: dict[tuple[str, str], int] = {}
     for trial in made.trials:
         assert trial.traffic is not None
         assert trial.ledger is not None
         assert trial.node is not None
-        delivered = trial.traffic.delivered / trial.traffic.offered
-        causes = {line.cause for line in trial.ledger.lines}
+        arrived[trial.point, trial.variant] = trial.traffic.delivered
         open_frames = abs(trial.ledger.unexplained)
         assert open_frames <= max(10, OPEN_LEDGER * trial.ledger.offered)
-        if trial.variant == "single":
-            assert delivered > 0.01
-            continue
-        # Batches that were not full yet, at the very beginning, may have got through.
-        assert delivered < 0.01
-        assert {side.used for side in trial.node.engines.values()} == {"writev"}
-        lost_by = "wire_batch_too_long" if trial.point == "relay" else "tap_swallowed"
-        assert lost_by in causes
+        if trial.variant == "writev":
+            assert {side.used for side in trial.node.engines.values()} == {"writev"}
+            lost_by = "wire_batch_too_long" if trial.point == "relay" else "tap_swallowed"
+            assert lost_by in {line.cause for line in trial.ledger.lines}
+    # Batches that were not full yet, at the very beginning, may have got through.
+    for point in ("relay", "to-tap"):
+        assert arrived[point, "writev"] < arrived[point, "single"] / 5
     won = (Verdict.MET, Verdict.EXCEEDED)
     assert not [finding for finding in assess(made) if finding.verdict in won]
 
