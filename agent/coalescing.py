@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, Protocol, runtime_checkable
 
@@ -68,6 +69,8 @@ _HANDLING_NS: Final = 50_000
 """Assumed until it has been seen how late sleeps end, and what the first batch takes to be sent."""
 _PROMPT_NS: Final = 10_000
 """A look that took no longer than this did not give up the CPU."""
+_FIRST_NS: Final = 1_000_000
+"""Length of the first wait, at most."""
 _OF_MAX: Final = 4
 """No estimate takes more than this part of the bound: on a machine that is late by more, the
 bound cannot be held, waiting or not."""
@@ -139,23 +142,29 @@ class Waiting(ABC):
     """When to wait. All times in ns of CLOCK_MONOTONIC.
 
     `batch` is how many frames are sent at once. `holds_ns` is what an engine holds frames for.
-    `decisions` counts what was decided. `whole` tells that whoever takes frames must take all.
+    While `whole` is set frames may wait, and whoever takes frames must take all there are;
+    `next_pause`, `after_look` and `slept` are for then. While it is not, frames wake the node, and
+    `woken` is told.
     """
 
     def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
         self.max_wait_ns = max_wait_ns
-        self.decisions: Counter[Decision] = Counter()
         self.whole = True
+        self._decided: Counter[Decision] = Counter()
         self._batch = batch
         self._free_ns = max_wait_ns - holds_ns
         self._most_ns = max_wait_ns / _OF_MAX
         self._late = Quantile(0.95, start=_LATENESS_NS, step=4_000)
-        self._typical = Quantile(0.5, start=_TYPICAL_NS, step=2_000)
         self._handling_ns = min(_HANDLING_NS, self._most_ns)
         self._empty_ns = 0
-        self._emptied = False
+        self._emptied = True
         self._budget_ns = 0.0
-        self._plan()
+        self._plan(0)
+
+    @property
+    def decisions(self) -> Mapping[Decision, int]:
+        """How often each was taken."""
+        return self._decided
 
     @property
     def lateness_ns(self) -> int:
@@ -163,33 +172,32 @@ class Waiting(ABC):
         return round(min(max(self._late.value, 0.0), self._most_ns))
 
     @abstractmethod
-    def before_look(self, now_ns: int) -> int:
-        """How long to sleep before looking for frames without blocking; 0: look now, and block."""
+    def next_pause(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> int:
+        """How long to sleep before looking for frames without blocking; 0: look now, and block.
 
-    @abstractmethod
+        From `begun_ns` on `frames` frames were taken and sent, all there were if `emptied`; 0 if
+        that is not known.
+        """
+
     def after_look(self, asked_ns: int, woken_ns: int) -> int:
         """How long to sleep now that a look which began at `asked_ns` has found frames."""
+        return 0
 
     def nothing_came(self) -> None:
         """A sleep was in vain. A look that blocks comes next."""
-        self.decisions[Decision.QUIET] += 1
+        self._decided[Decision.QUIET] += 1
 
     def slept(self, wanted_ns: int, took_ns: int) -> None:
         """A sleep of `wanted_ns` took `took_ns`."""
-        late = took_ns - wanted_ns
-        self._late.add(late)
-        self._typical.add(late)
+        self._late.add(took_ns - wanted_ns)
 
-    def handled(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> None:
-        """From `begun_ns` on `frames` frames were taken and sent, all there were if `emptied`."""
-        self._empty_ns = begun_ns
-        self._emptied = emptied
-        if frames:
-            first = (now_ns - begun_ns) * min(1.0, self._batch / frames)
-            self._handling_ns += (min(first, self._most_ns) - self._handling_ns) / 8
-        self._plan()
+    def woken(self, asked_ns: int, woken_ns: int) -> None:  # noqa: B027
+        """A look that began at `asked_ns` found something, which was not waited for."""
 
-    def _plan(self) -> None:
+    def _plan(self, handling_ns: float) -> None:
+        """What is left of the bound, by how late sleeps are and what the first batch takes."""
+        if handling_ns:
+            self._handling_ns += (min(handling_ns, self._most_ns) - self._handling_ns) / 8
         late = self._late.value
         most = self._most_ns
         self._budget_ns = self._free_ns - self._handling_ns - (late if late < most else most)
@@ -198,12 +206,23 @@ class Waiting(ABC):
 class FixedWait(Waiting):
     """Waits after each wake-up by a frame, as long as the bound allows, whatever it brings."""
 
-    def before_look(self, now_ns: int) -> int:
+    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
+        self._typical = Quantile(0.5, start=_TYPICAL_NS, step=2_000)
+
+    def slept(self, wanted_ns: int, took_ns: int) -> None:
+        super().slept(wanted_ns, took_ns)
+        self._typical.add(took_ns - wanted_ns)
+
+    def next_pause(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> int:
+        self._empty_ns, self._emptied = begun_ns, emptied
+        if frames:
+            self._plan((now_ns - begun_ns) * min(1.0, self._batch / frames))
         return 0
 
     def after_look(self, asked_ns: int, woken_ns: int) -> int:
-        if not self._emptied and self._empty_ns:
-            self.decisions[Decision.BACKLOG] += 1
+        if not self._emptied:
+            self._decided[Decision.BACKLOG] += 1
             return 0
         # A look that had to wait was woken by a frame, which took its time; one that came back at
         # once found frames that may have come since the queue was last seen empty.
@@ -212,9 +231,9 @@ class FixedWait(Waiting):
             ready_ns = self._empty_ns or asked_ns
         pause = int(ready_ns + self._budget_ns) - woken_ns
         if pause < LEAST_NS:
-            self.decisions[Decision.LATE] += 1
+            self._decided[Decision.LATE] += 1
             return 0
-        self.decisions[Decision.WAITED] += 1
+        self._decided[Decision.WAITED] += 1
         return pause
 
 
@@ -225,110 +244,113 @@ class AdaptiveWait(Waiting):
         super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
         self.whole = False
         self._enough = max(ENOUGH, batch)
+        # Of a window of wake-ups, while looking. Counted in passing, judged at its end: this is
+        # all that a node at a low rate pays.
+        self._looks = 0
+        self._blocked = 0
+        self._window = WINDOW
+        self._since_ns = 0
         self._sampling = False
         self._doubt = 1
-        # Of a window of wake-ups, while looking.
-        self._looks = -1
-        self._saved = 0.0
-        self._weight = 1.0
-        self._first_ns = 0
-        self._frames = 0
         # Of the last waits, while at rest.
         self._waits = 0
         self._in_vain = 0
+        self._frames = 0
         self._until_recheck = 0
         # Moving averages of the time from one look to the next and of what it found.
         self._span_ns = 0.0
         self._found = 1.0
 
-    def before_look(self, now_ns: int) -> int:
-        if not self.whole:
+    @property
+    def decisions(self) -> Mapping[Decision, int]:
+        return self._decided + Counter({self._looking: self._looks})
+
+    @property
+    def _looking(self) -> Decision:
+        return Decision.SAMPLED if self._sampling else Decision.NOT_WORTH
+
+    # -- looking -------------------------------------------------------------------------------
+
+    def woken(self, asked_ns: int, woken_ns: int) -> None:
+        self._looks += 1
+        if woken_ns - asked_ns > _PROMPT_NS:
+            self._blocked += 1
+        if self._looks >= self._window:
+            self._judge(woken_ns)
+
+    def _judge(self, now_ns: int) -> None:
+        looks, blocked = self._looks, self._blocked
+        span_ns = max(now_ns - self._since_ns, 1)
+        saved = (blocked + PROMPT * (looks - blocked)) * self._budget_ns / span_ns
+        worth = saved > (STAY if self._sampling else ENTER)
+        self._look(now_ns, sampling=False)
+        if worth:
+            self.whole = True
+            # Frames come in greater numbers from now on.
+            self._handling_ns = max(self._handling_ns, min(_HANDLING_NS, self._most_ns))
+            self._plan(0)
+            self._empty_ns = now_ns
+            # A silence may have come before: begin with a short wait, and see what it brings.
+            self._span_ns, self._found = min(span_ns / looks, _FIRST_NS / self._enough), 1.0
+            self._waits = self._in_vain = self._frames = 0
+            self._until_recheck = RECHECK
+
+    def _look(self, now_ns: int, *, sampling: bool) -> None:
+        """Let frames wake the node, from now on, and count how often."""
+        self._decided[self._looking] += self._looks
+        self.whole = False
+        self._sampling = sampling
+        self._window = WINDOW * self._doubt
+        self._since_ns = now_ns
+        self._looks = self._blocked = 0
+
+    # -- at rest -------------------------------------------------------------------------------
+
+    def next_pause(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> int:
+        if not begun_ns:
+            # What frames were left, and how old they are, is not known.
             return 0
-        if not self._emptied:
-            self.decisions[Decision.BACKLOG] += 1
+        if frames:
+            self._plan((now_ns - begun_ns) * min(1.0, self._batch / frames))
+        # A long silence says nothing about what comes after it.
+        span_ns = min(begun_ns - self._empty_ns, 2 * self.max_wait_ns)
+        self._empty_ns = begun_ns
+        self._frames += frames
+        self._span_ns += (span_ns - self._span_ns) / 8
+        self._found += (frames - self._found) / 8
+        if self._waits >= REVIEW:
+            self._review(now_ns)
+            if not self.whole:
+                return 0
+        if not emptied:
+            self._decided[Decision.BACKLOG] += 1
             return 0
         wait_ns = min(self._budget_ns, self._enough * self._span_ns / self._found)
-        pause = int(self._empty_ns + wait_ns) - now_ns
+        pause = int(begun_ns + wait_ns) - now_ns
         if pause < LEAST_NS:
-            self.decisions[Decision.LATE] += 1
+            self._decided[Decision.LATE] += 1
             return 0
-        self.decisions[Decision.WAITED] += 1
+        self._decided[Decision.WAITED] += 1
         self._waits += 1
         return pause
-
-    def after_look(self, asked_ns: int, woken_ns: int) -> int:
-        self._weight = 1.0 if woken_ns - asked_ns > _PROMPT_NS else PROMPT
-        return 0
 
     def nothing_came(self) -> None:
         super().nothing_came()
         self._in_vain += 1
 
-    def handled(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> None:
-        last_ns = self._empty_ns
-        super().handled(begun_ns, now_ns, frames, emptied=emptied)
-        if self.whole:
-            self._rested(begun_ns - last_ns, frames)
-        elif frames:
-            self.decisions[Decision.SAMPLED if self._sampling else Decision.NOT_WORTH] += 1
-            self._looked(begun_ns, frames)
-
-    def _looked(self, now_ns: int, frames: int) -> None:
-        span_ns = now_ns - self._first_ns
-        window = WINDOW * self._doubt
-        if self._looks < 0 or span_ns > window * self._budget_ns:
-            # Fewer than one in the time of a wait: nothing to be saved, measure anew from here.
-            if self._looks >= 0:
-                self._sampling = False
-            self._first_ns = now_ns
-            self._looks = self._frames = 0
-            self._saved = 0.0
-            return
-        self._looks += 1
-        self._saved += self._weight
-        self._frames += frames
-        if self._looks < window:
-            return
-        saved = self._saved * self._budget_ns / max(span_ns, 1)
-        if saved > (STAY if self._sampling else ENTER):
-            self._rest(span_ns / self._frames)
-        self._sampling = False
-        self._looks = -1
-
-    def _rest(self, per_frame_ns: float) -> None:
-        self.whole = True
-        # Up to now not all was taken, maybe: the next look must not be put off.
-        self._emptied = False
-        # Frames come in greater numbers from now on.
-        self._handling_ns = max(self._handling_ns, min(_HANDLING_NS, self._most_ns))
-        self._span_ns, self._found = per_frame_ns, 1.0
-        self._waits = self._in_vain = self._frames = 0
-        self._until_recheck = RECHECK
-
-    def _rested(self, span_ns: int, frames: int) -> None:
-        self._frames += frames
-        # A long silence says nothing about what comes after it.
-        self._span_ns += (min(span_ns, 2 * self.max_wait_ns) - self._span_ns) / 8
-        self._found += (frames - self._found) / 8
-        if self._waits < REVIEW:
-            return
+    def _review(self, now_ns: int) -> None:
+        """Whether the last waits paid."""
+        waits, in_vain = self._waits, self._in_vain
+        self._until_recheck -= waits
         # After a wait in vain a frame woke it besides.
-        woken = self._waits + self._in_vain
-        self._until_recheck -= self._waits
-        if STAY * woken > self._frames or 5 * self._in_vain > 2 * self._waits:
+        if STAY * (waits + in_vain) > self._frames or 5 * in_vain > 2 * waits:
             self._doubt = min(2 * self._doubt, DOUBT)
-            self._look(sampling=False)
+            self._look(now_ns, sampling=False)
             return
         self._doubt = max(self._doubt // 2, 1)
         if self._until_recheck <= 0:
-            self._look(sampling=True)
-        else:
-            self._waits = self._in_vain = self._frames = 0
-
-    def _look(self, *, sampling: bool) -> None:
-        self.whole = False
-        self._sampling = sampling
-        self._looks = -1
+            self._look(now_ns, sampling=True)
+        self._waits = self._in_vain = self._frames = 0
 
 
 def make(mode: Coalesce, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> Waiting | None:

@@ -230,17 +230,20 @@ class Driver:
         events: Events
         while not self._stopping:
             timer_ns = next_timer_ns()
-            if gatherer is None:
-                wait_s = None if timer_ns is None else max(timer_ns - clock(), 0) / 1e9
+            if gatherer is not None and gatherer.waiting.whole:
+                events = gatherer.look(timer_ns)
+                now_ns = clock()
+                gatherer.take(events, actions, now_ns)
+            else:
+                asked_ns = clock()
+                wait_s = None if timer_ns is None else max(timer_ns - asked_ns, 0) / 1e9
                 events = poll(wait_s)
                 self._wakeups += 1
                 now_ns = clock()
                 for fd, _ in events:
                     actions[fd](now_ns)
-            else:
-                events = gatherer.look(timer_ns)
-                now_ns = clock()
-                gatherer.take(events, actions, now_ns)
+                if gatherer is not None:
+                    gatherer.waiting.woken(asked_ns, now_ns)
             if timer_ns is not None and now_ns >= timer_ns:
                 self.send(node.on_timer(now_ns))
             if version != node.version:

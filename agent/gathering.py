@@ -21,7 +21,7 @@ SLEEP_CALL: Final = "clock_nanosleep"
 
 
 class Gatherer:
-    """`look` and `take` in turn, for as long as frames are wanted.
+    """`look` and `take` in turn, for as long as frames may wait (`Waiting.whole`).
 
     `poll` waits for descriptors. Of the actions that `take` is given, those of the descriptors in
     `sources` return how many frames they took; `budget` of them mean that there are more.
@@ -57,10 +57,8 @@ class Gatherer:
         """What there is, as `poll` has it; nothing if `timer_ns` (monotonic) came first."""
         waiting = self.waiting
         now_ns = time.monotonic_ns()
-        if self._begun_ns:
-            waiting.handled(self._begun_ns, now_ns, self._frames, emptied=self._emptied)
-            self._begun_ns = 0
-        pause_ns = waiting.before_look(now_ns)
+        begun_ns, self._begun_ns = self._begun_ns, 0
+        pause_ns = waiting.next_pause(begun_ns, now_ns, self._frames, emptied=self._emptied)
         if pause_ns:
             if self._pause(pause_ns, timer_ns, now_ns) and (events := self._poll(0)):
                 return events

@@ -58,16 +58,22 @@ def play(waiting: Waiting | None, arrivals: Sequence[int], *, late_ns: int = LAT
         played.cpu_ns += WAKE_UP + LOOK
         waiting.slept(pause, pause + late_ns)
 
+    begun = frames = 0
+    emptied = True
     while True:
         played.cpu_ns += LOOK
+        rests = waiting is not None and waiting.whole
         blocks = True
-        if waiting is not None and (pause := waiting.before_look(now)):
-            sleep(pause)
-            blocks = bisect_right(arrivals, now) == taken
-            if blocks:
-                waiting.nothing_came()
+        if rests:
+            pause = waiting.next_pause(begun, now, frames, emptied=emptied)
+            begun = 0
+            if pause:
+                sleep(pause)
+                blocks = bisect_right(arrivals, now) == taken
+                if blocks:
+                    waiting.nothing_came()
+        asked = now
         if blocks:
-            asked = now
             if taken == len(arrivals):
                 break
             if arrivals[taken] > now:
@@ -76,19 +82,22 @@ def play(waiting: Waiting | None, arrivals: Sequence[int], *, late_ns: int = LAT
                 played.cpu_ns += WAKE_UP
             else:
                 now += LOOK
-            if waiting is not None and (pause := waiting.after_look(asked, now)):
+            if rests and (pause := waiting.after_look(asked, now)):
                 sleep(pause)
+        start = now
         there = bisect_right(arrivals, now)
         first, taken = taken, min(there, taken + BUDGET)
-        begun = now
-        cost = batch_cost(taken - first)
+        frames, emptied = taken - first, taken == there
+        cost = batch_cost(frames)
         for at in range(first, taken):
-            sent = begun + min(cost, batch_cost((at - first) // 32 * 32 + 32))
+            sent = now + min(cost, batch_cost((at - first) // 32 * 32 + 32))
             played.latency_ns.append(sent - arrivals[at] - late_ns - ONE)
         now += cost
         played.cpu_ns += cost
-        if waiting is not None:
-            waiting.handled(begun, now, taken - first, emptied=taken == there)
+        if rests:
+            begun = start
+        elif waiting is not None:
+            waiting.woken(asked, start)
     played.end_ns = now
     return played
 
@@ -270,7 +279,7 @@ def test_sleeps_that_end_late_are_asked_to_end_sooner() -> None:
     for waiting, by in ((prompt, 5 * US), (late, 200 * US)):
         for _ in range(1000):
             waiting.slept(MS, MS + by)
-            waiting.handled(1, 1, 0, emptied=True)
+            waiting.next_pause(1, 2, 1, emptied=True)
     assert prompt.lateness_ns < 20 * US
     assert 190 * US < late.lateness_ns < 210 * US
     asked, woken = 10 * MS, 20 * MS
@@ -281,7 +290,7 @@ def test_a_machine_that_is_always_late_does_not_stop_all_waiting() -> None:
     waiting = make("fixed")
     for _ in range(10_000):
         waiting.slept(MS, 6 * MS)
-        waiting.handled(1, 1, 0, emptied=True)
+        waiting.next_pause(1, 2, 1, emptied=True)
     assert waiting.lateness_ns == MS // 4
     assert waiting.after_look(10 * MS, 20 * MS) > 0
 
@@ -293,15 +302,15 @@ def test_what_an_engine_holds_frames_for_is_part_of_the_bound() -> None:
     assert free is not None
     asked, woken = 10 * MS, 20 * MS
     for waiting in (held, free):
-        waiting.handled(1, 1, 0, emptied=True)
+        waiting.next_pause(1, 2, 1, emptied=True)
     assert free.after_look(asked, woken) - held.after_look(asked, woken) == 2 * MS
 
 
 def test_a_frame_that_was_there_already_has_its_wait_counted_from_before() -> None:
     waiting = make("fixed")
-    waiting.handled(10 * MS, 10 * MS, 0, emptied=True)
+    waiting.next_pause(10 * MS, 10 * MS, 0, emptied=True)
     fresh = waiting.after_look(10 * MS, 20 * MS)
-    waiting.handled(20 * MS, 20 * MS, 0, emptied=True)
+    waiting.next_pause(20 * MS, 20 * MS, 0, emptied=True)
     there = waiting.after_look(20 * MS + 300 * US, 20 * MS + 302 * US)
     assert fresh - there == pytest.approx(300 * US, abs=40 * US)
 
