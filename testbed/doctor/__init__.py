@@ -143,6 +143,14 @@ _FIXED: tuple[Check, ...] = (
         how_to_get=_DISTRIBUTION_KERNEL,
     ),
     Check(
+        key="writev",
+        title="writev of several frames",
+        probe=features.writev,
+        network=True,
+        used_for="the engine writev, which is there to be compared with",
+        how_to_get=_DISTRIBUTION_KERNEL,
+    ),
+    Check(
         key="syscall-counters",
         title="tracepoint counters",
         probe=features.syscall_counters,

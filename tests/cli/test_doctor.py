@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from testbed.doctor import Check, examine, lacking
-from testbed.doctor.features import mirror, network_namespace, tap, veth
+from testbed.doctor.features import mirror, network_namespace, tap, veth, writev
 from testbed.doctor.isolation import Outcome, Unavailable, attempt
 
 TESTBED = (sys.executable, "-m", "testbed")
@@ -35,6 +35,13 @@ def test_a_namespace_is_made_and_mounted_without_a_trace(root: None) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     assert attempt(network_namespace, network=False) == Outcome(available=True, said="")
     assert Path("/proc/self/mountinfo").read_text() == before
+
+
+def test_what_writev_does_is_tried_and_said(root: None) -> None:
+    before = interfaces()
+    said = "two frames leave as one; never chosen by auto"
+    assert attempt(writev, network=True) == Outcome(available=True, said=said)
+    assert interfaces() == before
 
 
 def test_a_probe_that_hangs_is_given_up_and_ended(root: None) -> None:
