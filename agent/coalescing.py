@@ -47,7 +47,7 @@ from agent.config import Coalesce
 WINDOW: Final = 16
 """Wake-ups between which the distance of frames is measured."""
 PROMPT: Final = 0.25
-"""What a look that found frames at once counts for, beside a wake-up: it costs the look alone."""
+"""What a look that did not give up the CPU counts for, beside a wake-up."""
 ENTER: Final = 1.2
 """Wake-ups that one wait must take the place of, for waiting to begin."""
 STAY: Final = 1.05
@@ -67,8 +67,6 @@ _LATENESS_NS: Final = 60_000
 _TYPICAL_NS: Final = 30_000
 _HANDLING_NS: Final = 50_000
 """Assumed until it has been seen how late sleeps end, and what the first batch takes to be sent."""
-_PROMPT_NS: Final = 10_000
-"""A look that took no longer than this did not give up the CPU."""
 _FIRST_NS: Final = 1_000_000
 """Length of the first wait, at most."""
 _OF_MAX: Final = 4
@@ -143,13 +141,14 @@ class Waiting(ABC):
 
     `batch` is how many frames are sent at once. `holds_ns` is what an engine holds frames for.
     While `whole` is set frames may wait, and whoever takes frames must take all there are;
-    `next_pause`, `after_look` and `slept` are for then. While it is not, frames wake the node, and
-    `woken` is told.
+    `next_pause`, `after_look` and `slept` are for then. While it is not, frames wake the node; once
+    it has looked `judged_at` times, since it began, `judge` wants to know.
     """
 
     def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
         self.max_wait_ns = max_wait_ns
         self.whole = True
+        self.judged_at = 0
         self._decided: Counter[Decision] = Counter()
         self._batch = batch
         self._free_ns = max_wait_ns - holds_ns
@@ -161,9 +160,8 @@ class Waiting(ABC):
         self._budget_ns = 0.0
         self._plan(0)
 
-    @property
-    def decisions(self) -> Mapping[Decision, int]:
-        """How often each was taken."""
+    def decisions(self, looks: int) -> Mapping[Decision, int]:
+        """How often each was taken, in a node that has looked as often as `judge` would be told."""
         return self._decided
 
     @property
@@ -191,8 +189,8 @@ class Waiting(ABC):
         """A sleep of `wanted_ns` took `took_ns`."""
         self._late.add(took_ns - wanted_ns)
 
-    def woken(self, asked_ns: int, woken_ns: int) -> None:  # noqa: B027
-        """A look that began at `asked_ns` found something, which was not waited for."""
+    def judge(self, now_ns: int, looks: int, blocked: int) -> None:  # noqa: B027
+        """The node has looked `looks` times and given up the CPU `blocked` times, in all."""
 
     def _plan(self, handling_ns: float) -> None:
         """What is left of the bound, by how late sleeps are and what the first batch takes."""
@@ -244,12 +242,10 @@ class AdaptiveWait(Waiting):
         super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
         self.whole = False
         self._enough = max(ENOUGH, batch)
-        # Of a window of wake-ups, while looking. Counted in passing, judged at its end: this is
-        # all that a node at a low rate pays.
-        self._looks = 0
-        self._blocked = 0
-        self._window = WINDOW
-        self._since_ns = 0
+        # While looking: where the window of wake-ups began, as told then. Nothing is done before
+        # it ends, so that a node at a low rate pays for no more than a comparison.
+        self._since: tuple[int, int, int] | None = (0, 0, 0)
+        self.judged_at = WINDOW
         self._sampling = False
         self._doubt = 1
         # Of the last waits, while at rest.
@@ -261,29 +257,32 @@ class AdaptiveWait(Waiting):
         self._span_ns = 0.0
         self._found = 1.0
 
-    @property
-    def decisions(self) -> Mapping[Decision, int]:
-        return self._decided + Counter({self._looking: self._looks})
+    def decisions(self, looks: int) -> Mapping[Decision, int]:
+        if self.whole or self._since is None:
+            return self._decided
+        return self._decided + Counter({self._looking: looks - self._since[1]})
+
+    # -- looking -------------------------------------------------------------------------------
 
     @property
     def _looking(self) -> Decision:
         return Decision.SAMPLED if self._sampling else Decision.NOT_WORTH
 
-    # -- looking -------------------------------------------------------------------------------
-
-    def woken(self, asked_ns: int, woken_ns: int) -> None:
-        self._looks += 1
-        if woken_ns - asked_ns > _PROMPT_NS:
-            self._blocked += 1
-        if self._looks >= self._window:
-            self._judge(woken_ns)
-
-    def _judge(self, now_ns: int) -> None:
-        looks, blocked = self._looks, self._blocked
-        span_ns = max(now_ns - self._since_ns, 1)
-        saved = (blocked + PROMPT * (looks - blocked)) * self._budget_ns / span_ns
+    def judge(self, now_ns: int, looks: int, blocked: int) -> None:
+        if self._since is None:
+            # Back from rest: the window begins here.
+            self._decided[self._looking] += 1
+            self._begin(now_ns, looks, blocked)
+            return
+        since_ns, looks_before, blocked_before = self._since
+        looked = looks - looks_before
+        slept = min(blocked - blocked_before, looked)
+        span_ns = max(now_ns - since_ns, 1)
+        saved = (slept + PROMPT * (looked - slept)) * self._budget_ns / span_ns
         worth = saved > (STAY if self._sampling else ENTER)
-        self._look(now_ns, sampling=False)
+        self._decided[self._looking] += looked
+        self._sampling = False
+        self._begin(now_ns, looks, blocked)
         if worth:
             self.whole = True
             # Frames come in greater numbers from now on.
@@ -291,18 +290,20 @@ class AdaptiveWait(Waiting):
             self._plan(0)
             self._empty_ns = now_ns
             # A silence may have come before: begin with a short wait, and see what it brings.
-            self._span_ns, self._found = min(span_ns / looks, _FIRST_NS / self._enough), 1.0
+            self._span_ns, self._found = min(span_ns / looked, _FIRST_NS / self._enough), 1.0
             self._waits = self._in_vain = self._frames = 0
             self._until_recheck = RECHECK
 
-    def _look(self, now_ns: int, *, sampling: bool) -> None:
-        """Let frames wake the node, from now on, and count how often."""
-        self._decided[self._looking] += self._looks
+    def _begin(self, now_ns: int, looks: int, blocked: int) -> None:
+        self._since = (now_ns, looks, blocked)
+        self.judged_at = looks + WINDOW * self._doubt
+
+    def _look(self, *, sampling: bool) -> None:
+        """Let frames wake the node, from now on."""
         self.whole = False
         self._sampling = sampling
-        self._window = WINDOW * self._doubt
-        self._since_ns = now_ns
-        self._looks = self._blocked = 0
+        self._since = None
+        self.judged_at = 0
 
     # -- at rest -------------------------------------------------------------------------------
 
@@ -319,7 +320,7 @@ class AdaptiveWait(Waiting):
         self._span_ns += (span_ns - self._span_ns) / 8
         self._found += (frames - self._found) / 8
         if self._waits >= REVIEW:
-            self._review(now_ns)
+            self._review()
             if not self.whole:
                 return 0
         if not emptied:
@@ -338,18 +339,18 @@ class AdaptiveWait(Waiting):
         super().nothing_came()
         self._in_vain += 1
 
-    def _review(self, now_ns: int) -> None:
+    def _review(self) -> None:
         """Whether the last waits paid."""
         waits, in_vain = self._waits, self._in_vain
         self._until_recheck -= waits
         # After a wait in vain a frame woke it besides.
         if STAY * (waits + in_vain) > self._frames or 5 * in_vain > 2 * waits:
             self._doubt = min(2 * self._doubt, DOUBT)
-            self._look(now_ns, sampling=False)
+            self._look(sampling=False)
             return
         self._doubt = max(self._doubt // 2, 1)
         if self._until_recheck <= 0:
-            self._look(now_ns, sampling=True)
+            self._look(sampling=True)
         self._waits = self._in_vain = self._frames = 0
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from errno import ENETDOWN
 from typing import Final, Protocol
 
@@ -203,6 +203,12 @@ class Driver:
         return SLEEP_CALL if self._gatherer is None else self._gatherer.wait_call
 
     @property
+    def decisions(self) -> Mapping[coalescing.Decision, int]:
+        """How often it did what about waiting."""
+        waiting = self.waiting
+        return {} if waiting is None else waiting.decisions(self._wakeups)
+
+    @property
     def waiting(self) -> coalescing.Waiting | None:
         """What decides on waiting; None where nothing is ever waited for."""
         return None if self._gatherer is None else self._gatherer.waiting
@@ -235,15 +241,14 @@ class Driver:
                 now_ns = clock()
                 gatherer.take(events, actions, now_ns)
             else:
-                asked_ns = clock()
-                wait_s = None if timer_ns is None else max(timer_ns - asked_ns, 0) / 1e9
+                wait_s = None if timer_ns is None else max(timer_ns - clock(), 0) / 1e9
                 events = poll(wait_s)
                 self._wakeups += 1
                 now_ns = clock()
                 for fd, _ in events:
                     actions[fd](now_ns)
-                if gatherer is not None:
-                    gatherer.waiting.woken(asked_ns, now_ns)
+                if gatherer is not None and self._wakeups >= gatherer.waiting.judged_at:
+                    gatherer.waiting.judge(now_ns, self._wakeups, timers.blocked())
             if timer_ns is not None and now_ns >= timer_ns:
                 self.send(node.on_timer(now_ns))
             if version != node.version:

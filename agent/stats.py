@@ -155,7 +155,7 @@ class Stats:
             "mode": driver.coalesce,
             "max_wait_us": self._config.max_wait_us,
             "waits": driver.waits,
-            "decisions": {} if waiting is None else dict(waiting.decisions),
+            "decisions": dict(driver.decisions),
             "late_us": None if waiting is None else waiting.lateness_ns / 1000,
         }
 

@@ -1,14 +1,15 @@
 """What waiting for frames saves and costs: CPU, wake-ups and latency of one relay at steady rates.
 
     python benchmarks/bench_coalescing.py [--rounds 5] [--seconds 2] [--rates 500,5000,50000]
-        [--burst 1] [--json FILE] [MODE …]
+        [--burst 1] [--realtime] [--json FILE] [MODE …]
 
 An OBU relays smooth traffic between the tester's generator and sink, alone on its CPU. A mode is
 `per-packet` (one call for each frame, never waiting) or, with batched I/O, `off`, `fixed:US`
 or `adaptive:US`. In each round every mode has a turn at a rate, in one order and then in the
 other; figures are medians, and ratios are taken within a round. `least` is the round with the
 least CPU time, which others on the machine disturbed least; `late` the time in which the node could
-have run and had no CPU, and so how far to trust latencies. Needs root; everything it makes goes
+have run and had no CPU, and so how far to trust latencies. With --realtime the node goes before
+ordinary work on its CPU, of which it is then disturbed less. Needs root; everything it makes goes
 with it.
 """
 
@@ -83,6 +84,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--rates", default="500,5000,50000")
     parser.add_argument("--burst", type=int, default=1)
+    parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("modes", nargs="*", default=MODES)
     given = parser.parse_args()
@@ -103,7 +105,15 @@ def main() -> None:
                     for mode in order if turn % 2 == 0 else list(reversed(order)):
                         load = Load(rate_pps=float(rate), burst=given.burst)
                         samples.append(
-                            trial(running, offering, mode, load, node_cpu, given.seconds)
+                            trial(
+                                running,
+                                offering,
+                                mode,
+                                load,
+                                cpu=node_cpu,
+                                seconds=given.seconds,
+                                realtime=given.realtime,
+                            )
                         )
     finally:
         running.close()
@@ -149,9 +159,18 @@ def tester(running: Running, cpu: int) -> Tester:
 
 
 def trial(
-    running: Running, offering: Tester, mode: str, load: Load, cpu: int, seconds: float
+    running: Running,
+    offering: Tester,
+    mode: str,
+    load: Load,
+    *,
+    cpu: int,
+    seconds: float,
+    realtime: bool,
 ) -> Sample:
     status = running.restart(NODE, settings_of(mode), cpus=(cpu,))
+    if realtime:
+        os.sched_setscheduler(status.pid, os.SCHED_FIFO, os.sched_param(1))
     offering.prepare(Traffic(path=Way.RELAY))
     told: list[dict[str, Any]] = []
     seen: list[procstat.ProcessSample] = []

@@ -1,12 +1,13 @@
-"""How exactly this thread's timers fire.
+"""How exactly this thread's timers fire, and how often it slept.
 
-Source: prctl(2), PR_SET_TIMERSLACK. Must not know what is waited for.
+Sources: prctl(2), PR_SET_TIMERSLACK; getrusage(2). Must not know what is waited for.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from typing import Final
 
 _PR_SET_TIMERSLACK: Final = 29
@@ -32,3 +33,8 @@ def set_slack_ns(slack_ns: int) -> None:
 def slack_ns() -> int:
     """The slack of this thread's timers."""
     return int(_libc.prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0))
+
+
+def blocked() -> int:
+    """How often this thread has given up the CPU to wait for something."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
