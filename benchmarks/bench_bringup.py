@@ -18,9 +18,9 @@ from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
-from testbed import lifecycle
-from testbed.loader import load_topology
-from testbed.model import Link, Node, NodeSettings, Topology
+from testbed.running import lifecycle
+from testbed.topology.loader import load_topology
+from testbed.topology.model import Link, Node, NodeSettings, Topology
 
 
 def road(nodes: int, neighbours: int) -> Topology:

@@ -24,12 +24,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from testbed import agent_control, lifecycle
-from testbed.loader import load_topology
 from testbed.measure import procstat
 from testbed.measure.latency import Histogram
-from testbed.model import RADIO_INTERFACE, TAP_INTERFACE, NodeSettings
-from testbed.running import Running
+from testbed.running import agent_control, lifecycle
+from testbed.running.running import Running
+from testbed.topology.loader import load_topology
+from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, NodeSettings
 from testbed.traffic.legs import TesterCpus
 from testbed.traffic.paths import Path as Way
 from testbed.traffic.paths import Traffic

@@ -29,8 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from agent.linux import netif
-from testbed import netns
-from testbed.netns import run_in
+from testbed.kernel import netns
+from testbed.kernel.netns import run_in
 from testbed.traffic.legs import TesterCpus
 from testbed.traffic.paths import Path as Way
 from testbed.traffic.paths import Traffic

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from testbed.document import dotted
 from testbed.errors import InputError
+from testbed.files.document import dotted
 from testbed.results import FORMAT, SCHEMA, Result
 
 FILE_NAME: Final = "result.json"

@@ -14,7 +14,7 @@ import click
 from testbed.cli.options import duration, format_option, name_option
 
 if TYPE_CHECKING:
-    from testbed.inspect import NodeView
+    from testbed.running.inspect import NodeView
 
 NOT_FOUND = 127
 """What shells end with where there is no such command."""
@@ -35,9 +35,9 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
     system calls, wake-ups, drops and queues. JSON has everything.
     """
     from testbed import console
-    from testbed import inspect as looking
     from testbed.cli import running
     from testbed.errors import InputError
+    from testbed.running import inspect as looking
 
     if all:
         if name is not None or node is not None or stats:
@@ -145,9 +145,11 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     if not command:
         raise click.UsageError("Which command? NODE -- COMMAND ARGS.")
 
-    from testbed import console, journal, netns, processes
+    from testbed import console
     from testbed.cli.running import check_node, topology_of
     from testbed.errors import InputError, Lacking
+    from testbed.kernel import netns, processes
+    from testbed.running import journal
 
     run, topology = topology_of(name)
     check_node(topology, node)
@@ -225,7 +227,7 @@ def ping(
     from testbed.cli import reachability
     from testbed.cli.running import check_node, topology_of
     from testbed.errors import Missed
-    from testbed.reach import FAMILIES, reach
+    from testbed.reach.reach import FAMILIES, reach
 
     wanted = {4: ipv4, 6: ipv6}
     _, topology = topology_of(name)

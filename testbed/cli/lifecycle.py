@@ -9,8 +9,8 @@ import click
 from testbed.cli.options import duration, format_option, one_file, topology_options
 
 if TYPE_CHECKING:
-    from testbed.lifecycle import UpReport
-    from testbed.model import Topology
+    from testbed.running.lifecycle import UpReport
+    from testbed.topology.model import Topology
 
 
 @click.command()
@@ -44,14 +44,14 @@ def up(
     """
     from testbed import console
     from testbed.errors import Missed
-    from testbed.loader import load_topology
+    from testbed.topology.loader import load_topology
 
     loaded = load_topology(one_file(file, topology), name=name)
     if dry_run:
         _print_plan(loaded, format)
         return
 
-    from testbed import lifecycle
+    from testbed.running import lifecycle
 
     with console.Steps() as steps:
 
@@ -122,9 +122,10 @@ def down(name: str | None, all: bool, format: str) -> None:
 
     Removes what carries its mark and nothing else, whatever state it is in. Twice is fine.
     """
-    from testbed import console, lifecycle
+    from testbed import console
     from testbed.cli import running
     from testbed.errors import TestbedError
+    from testbed.running import lifecycle
 
     if name is not None and all:
         raise click.UsageError("NAME and --all are given together.")

@@ -54,11 +54,12 @@ def run(
     all trials, takes it down, writes the result and its report, and prints the targets with their
     verdicts. Ctrl-C undoes everything; what was measured until then is written all the same.
     """
-    from testbed import console, limits
+    from testbed import console
+    from testbed.experiment.runner import Step, run_scenario, write_reports
+    from testbed.kernel import limits
     from testbed.report.terminal import render_terminal
     from testbed.result_store import FILE_NAME
-    from testbed.runner import Step, run_scenario, write_reports
-    from testbed.scenario_loader import load_scenario
+    from testbed.scenario.loader import load_scenario
 
     loaded = load_scenario(scenario)
     limits.require_rights()

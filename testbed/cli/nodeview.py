@@ -1,6 +1,6 @@
 """One node of `testbed inspect` as a few tables, each about one thing.
 
-Must not know where the values come from: it is given a node as `testbed.inspect` shows it.
+Must not know where the values come from: it is given a node as `testbed.running.inspect` shows it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from testbed.inspect import NodeView
+    from testbed.running.inspect import NodeView
 
 Cell = str | int | float | None
 Table = tuple[Sequence[str], list[Sequence[Cell]]]

@@ -17,7 +17,7 @@ FORMATS = ("table", "json")
 
 def duration(text: str) -> float:
     """A time with its unit (`500ms`, `10s`), in seconds; as the `type` of an option."""
-    from testbed.units import UnitError, duration_s
+    from testbed.files.units import UnitError, duration_s
 
     try:
         return duration_s(text)

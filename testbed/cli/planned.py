@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from testbed import journal, rundir
-from testbed.model import Topology
-from testbed.plan import (
+from testbed.running import journal, rundir
+from testbed.running.plan import (
     Hear,
     MakeCable,
     MakeNamespace,
@@ -21,6 +20,7 @@ from testbed.plan import (
     operation_to_json,
     plan,
 )
+from testbed.topology.model import Topology
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

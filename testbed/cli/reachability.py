@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from testbed.reach import PairResult, Reachability
+from testbed.reach.reach import PairResult, Reachability
 
 _SHOWN = 5
 _SELF = "·"

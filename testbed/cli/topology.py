@@ -10,8 +10,8 @@ import click
 from testbed.cli.options import format_option, one_file, topology_options
 
 if TYPE_CHECKING:
-    from testbed.model import Topology
-    from testbed.scenario import Scenario
+    from testbed.scenario.model import Scenario
+    from testbed.topology.model import Topology
 
 
 @click.command()
@@ -26,18 +26,19 @@ def validate(file: str | None, topology: str | None, format: str) -> None:
     """
     given = one_file(file, topology)
     if _is_scenario(given):
-        from testbed.scenario_loader import load_scenario
+        from testbed.scenario.loader import load_scenario
 
         _print_scenario(load_scenario(given), format)
     else:
-        from testbed.loader import load_topology
+        from testbed.topology.loader import load_topology
 
         _print_topology(load_topology(given), format)
 
 
 def _is_scenario(given: str) -> bool:
     """Whether that is a scenario; what is neither is left to the topologies' loader to refuse."""
-    from testbed import shipped, yamlfile
+    from testbed import shipped
+    from testbed.files import yamlfile
 
     if given == yamlfile.STDIN:
         return False
@@ -77,7 +78,7 @@ def _print_topology(loaded: Topology, form: str) -> None:
 
 def _print_scenario(scenario: Scenario, form: str) -> None:
     from testbed import console
-    from testbed.trialplan import plan_trials
+    from testbed.experiment.trialplan import plan_trials
 
     plans = {"full": plan_trials(scenario, quick=False), "quick": plan_trials(scenario, quick=True)}
     # What a run measures; bringing up, warming up and restarting come on top.
@@ -135,8 +136,8 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
 def graph(file: str | None, topology: str | None, format: str) -> None:
     """Draw who hears whom, as Mermaid or Graphviz text on stdout."""
     from testbed import console
-    from testbed import graph as drawing
-    from testbed.loader import load_topology
+    from testbed.topology import graph as drawing
+    from testbed.topology.loader import load_topology
 
     loaded = load_topology(one_file(file, topology))
     draw = drawing.mermaid if format == "mermaid" else drawing.dot
@@ -151,7 +152,7 @@ def schema(what: str) -> None:
     Editors check and complete with it.
     """
     from testbed import console
-    from testbed.schema import schema_for
+    from testbed.files.schema import schema_for
 
     console.print_json(schema_for(what))
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from testbed import limits
 from testbed.doctor import features, machine
 from testbed.doctor.isolation import Probe, attempt
+from testbed.kernel import limits
 
 __all__ = ["Check", "Finding", "checks", "examine", "lacking"]
 

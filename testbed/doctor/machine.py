@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from testbed import limits
 from testbed.doctor.isolation import Unavailable
+from testbed.kernel import limits
 
 # linux/capability.h
 CAPABILITIES = {
@@ -93,7 +93,7 @@ def processors() -> str:
 
 
 def room(name: str, nodes: int) -> Callable[[], str]:
-    """A probe for one of the limits (`testbed.limits`) that `nodes` nodes meet."""
+    """A probe for one of the limits (`testbed.kernel.limits`) that `nodes` nodes meet."""
 
     def look() -> str:
         (limit,) = (limit for limit in limits.check(nodes) if limit.name == name)

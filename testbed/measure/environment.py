@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from testbed.netns import run_in
+from testbed.kernel.netns import run_in
 
 _SYSCTLS: Final = (
     "net.core.rmem_max",

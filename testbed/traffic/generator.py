@@ -21,7 +21,7 @@ from typing import Final
 
 from agent.linux.mmsg import MsgTable
 from agent.linux.packet import set_send_buffer
-from testbed.netns import run_in
+from testbed.kernel.netns import run_in
 from testbed.traffic import scheduling
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.frames import FrameRing, FrameSet

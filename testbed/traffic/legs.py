@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from testbed.netns import run_in
+from testbed.kernel.netns import run_in
 from testbed.traffic import scheduling
 from testbed.traffic.arrivals import WARM_UP, SinkResult
 from testbed.traffic.errors import NotForwarding, TrafficError

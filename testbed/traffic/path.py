@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from agent.linux import netif
+from testbed.kernel.netns import run_in
 from testbed.measure import ledger, places
 from testbed.measure.ledger import Line, WireEnd
 from testbed.measure.places import LinkCounts, NamespaceCounts
-from testbed.netns import run_in
 from testbed.traffic import frames, paths
 from testbed.traffic.assembly import aside_lines, assembled, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus

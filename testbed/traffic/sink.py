@@ -21,7 +21,7 @@ import numpy as np
 from agent.linux import bpf, netif
 from agent.linux.mmsg import MsgTable
 from agent.linux.packet import ETHERTYPE, open_packet_socket, packet_statistics
-from testbed.netns import run_in
+from testbed.kernel.netns import run_in
 from testbed.traffic import probe
 from testbed.traffic.arrivals import Expectation, SinkResult
 from testbed.traffic.count import Count

@@ -17,7 +17,7 @@ from typing import Final
 
 from agent.linux import bpf
 from agent.linux.packet import open_packet_socket
-from testbed.netns import run_in
+from testbed.kernel.netns import run_in
 from testbed.traffic.place import Place
 
 _HEARTBEAT_BYTES: Final = 46

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import netns
-from testbed.loader import load_topology
-from testbed.model import RADIO_INTERFACE, RADIO_MTU, Topology
+from testbed.kernel import netns
+from testbed.topology.loader import load_topology
+from testbed.topology.model import RADIO_INTERFACE, RADIO_MTU, Topology
 from testbed.traffic import layer
 
 pytestmark = pytest.mark.usefixtures("root", "run_dir")

@@ -225,7 +225,7 @@ def test_a_second_signal_does_not_cut_undoing_short_and_a_third_does() -> None:
 def test_one_part_that_cannot_be_imported_leaves_the_others_alone() -> None:
     script = (
         "import sys\n"
-        "sys.modules['testbed.graph'] = None\n"
+        "sys.modules['testbed.topology.graph'] = None\n"
         "from testbed.cli import main\n"
         "main(['validate', 'pair'])\n"
     )

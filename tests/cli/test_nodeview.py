@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from testbed.cli import nodeview
-from testbed.inspect import NodeView, UpstreamView
+from testbed.running.inspect import NodeView, UpstreamView
 
 RSU, OTHER, STRANGER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:99"
 NAMES = {RSU: "rsu1", OTHER: "obu2"}

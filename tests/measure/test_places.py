@@ -10,9 +10,9 @@ import pytest
 
 from agent.linux import netif
 from agent.linux.packet import open_packet_socket, packet_statistics
-from testbed import netns
+from testbed.kernel import netns
+from testbed.kernel.netns import run_in
 from testbed.measure import places
-from testbed.netns import run_in
 
 FRAME = b"\x02" * 12 + b"\x30\x30" + bytes(100)
 

@@ -12,9 +12,9 @@ import pytest
 
 from testbed.cli import cli
 from testbed.cli.reference import reference
-from testbed.document import Document
-from testbed.loader import topology_of
-from testbed.yamlfile import parse
+from testbed.files.document import Document
+from testbed.files.yamlfile import parse
+from testbed.topology.loader import topology_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(

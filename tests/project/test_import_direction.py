@@ -40,13 +40,13 @@ ALLOWED_OF = {
 }
 
 # These may import more of the agent than the rest of `testbed` does.
-EXCEPTIONS = {("testbed.launch_child", "agent.runtime")}
+EXCEPTIONS = {("testbed.launch.child", "agent.runtime")}
 
 # The modules that know a third-party package; nobody else does.
 ONLY_IN = {
-    "pyroute2": {"testbed.kernel"},
+    "pyroute2": {"testbed.kernel.netlink"},
     "docker": set[str](),
-    "yaml": {"testbed.yamlfile"},
+    "yaml": {"testbed.files.yamlfile"},
     "rich": {"testbed.console", "testbed.report.terminal"},
     "scapy": {"testbed.traffic.layer"},
     "click": {"testbed.cli", "agent.cli"},
@@ -97,10 +97,10 @@ def test_the_reader_sees_every_way_to_import() -> None:
         "from . import codec\n"
         "from ..linux import mmsg\n"
         "from agent import errors\n"
-        "def later():\n    from testbed.model import Node\n"
+        "def later():\n    from testbed.topology.model import Node\n"
     )
     found = set(imports("agent.protocol.node", source, package=False))
-    assert found >= {"agent.config", "agent.linux.mmsg", "agent.errors", "testbed.model"}
+    assert found >= {"agent.config", "agent.linux.mmsg", "agent.errors", "testbed.topology.model"}
     assert any(below(name, "agent.protocol") for name in found)
 
 

@@ -14,8 +14,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from testbed import lifecycle, processes
-from testbed.loader import load_topology
+from testbed.kernel import processes
+from testbed.running import lifecycle
+from testbed.topology.loader import load_topology
 
 
 def world(name: str) -> dict[str, set[str]]:

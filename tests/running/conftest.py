@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed import lifecycle
+from testbed.running import lifecycle
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,16 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
-from testbed import netns, processes
-from testbed.model import RADIO_INTERFACE, Kind, Link, Node, NodeSettings, Segment, Topology
+from testbed.kernel import netns, processes
+from testbed.topology.model import (
+    RADIO_INTERFACE,
+    Kind,
+    Link,
+    Node,
+    NodeSettings,
+    Segment,
+    Topology,
+)
 
 MARKER = 0x3030
 SO_RCVBUFFORCE = 33

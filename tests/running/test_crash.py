@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from running_helpers import leftovers, make_topology
 
-from testbed import lifecycle, processes
-from testbed.model import Topology
+from testbed.kernel import processes
+from testbed.running import lifecycle
+from testbed.topology.model import Topology
 
 WaitUntil = Callable[..., None]
 
@@ -27,7 +28,7 @@ UP = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_crash import road
-from testbed import lifecycle
+from testbed.running import lifecycle
 lifecycle.up(road(sys.argv[2], agents=sys.argv[3] == "agents")).close()
 """
 
@@ -35,7 +36,7 @@ CHANGE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from test_crash import other_road
-from testbed import lifecycle
+from testbed.running import lifecycle
 lifecycle.up(other_road(sys.argv[2])).close()
 """
 
@@ -136,7 +137,7 @@ def test_orchestrator_and_launcher_killed_together(run_dir: Path, testbed_name: 
                 pass
         process.kill()
         for marked in processes.find_marked(run_dir / testbed_name):
-            if b"testbed.launcher" in Path(f"/proc/{marked.pid}/cmdline").read_bytes():
+            if b"testbed.launch.launcher" in Path(f"/proc/{marked.pid}/cmdline").read_bytes():
                 os.kill(marked.pid, signal.SIGKILL)
                 break
         process.wait()

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from running_helpers import Radio, make_topology
 
-from testbed import lifecycle, netns
 from testbed.errors import InputError
-from testbed.lifecycle import Running
-from testbed.model import Topology
-from testbed.netns import namespace_name
+from testbed.kernel import netns
+from testbed.kernel.netns import namespace_name
+from testbed.running import lifecycle
+from testbed.running.lifecycle import Running
+from testbed.topology.model import Topology
 
 WaitUntil = Callable[..., None]
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from running_helpers import make_topology
 
-from testbed import journal, lifecycle
-from testbed.inspect import NodeView, inspect, summaries
-from testbed.lifecycle import NotRunning, Running
-from testbed.model import Topology
+from testbed.running import journal, lifecycle
+from testbed.running.inspect import NodeView, inspect, summaries
+from testbed.running.lifecycle import NotRunning, Running
+from testbed.topology.model import Topology
 
 WaitUntil = Callable[..., None]
 

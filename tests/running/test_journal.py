@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from running_helpers import make_topology
 
-from testbed import journal
-from testbed.journal import Journal, JournalError
-from testbed.plan import MakeNamespace, plan
+from testbed.running import journal
+from testbed.running.journal import Journal, JournalError
+from testbed.running.plan import MakeNamespace, plan
 
 PLAN = plan(make_topology("t", ["rsu", "a", "b"], segments=[["rsu", "a", "b"]]))
 

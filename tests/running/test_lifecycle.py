@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 from running_helpers import Radio, leftovers, make_topology
 
-from testbed import journal, kernel, lifecycle, limits, netns, processes, rundir
 from testbed.errors import InputError, Lacking, TestbedError
-from testbed.lifecycle import Busy, NotRunning, Running
-from testbed.loader import load_topology
-from testbed.model import Topology
-from testbed.plan import Hear, MakePort
-from testbed.rundir import BASE_VARIABLE, RunDir
+from testbed.kernel import limits, netns, processes
+from testbed.kernel import netlink as kernel
+from testbed.running import journal, lifecycle, rundir
+from testbed.running.lifecycle import Busy, NotRunning, Running
+from testbed.running.plan import Hear, MakePort
+from testbed.running.rundir import BASE_VARIABLE, RunDir
+from testbed.topology.loader import load_topology
+from testbed.topology.model import Topology
 
 WaitUntil = Callable[..., None]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed import netns
-from testbed.kernel import Kernel
-from testbed.plan import MakeNamespace
+from testbed.kernel import netns
+from testbed.kernel.netlink import Kernel
+from testbed.running.plan import MakeNamespace
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -151,7 +151,7 @@ def _flags(interface: str) -> int:
 
 WORLD = """
 import os, pathlib, subprocess
-from testbed import netns
+from testbed.kernel import netns
 subprocess.check_call(["mount", "-t", "tmpfs", "tmpfs", "/run"])
 def mounts():
     lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()

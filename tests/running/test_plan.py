@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running_helpers import make_topology
 
-from testbed import medium
-from testbed.model import Link, Topology
-from testbed.plan import (
+from testbed.running.plan import (
     Difference,
     Hear,
     MakeCable,
@@ -25,6 +23,8 @@ from testbed.plan import (
     operation_to_json,
     plan,
 )
+from testbed.topology import medium
+from testbed.topology.model import Link, Topology
 
 
 @st.composite

@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running_helpers import make_topology
 
-from testbed import echo, lifecycle, limits, netns
-from testbed.lifecycle import Running
-from testbed.neighbours import NeighbourTable
-from testbed.reach import ReachError, reach
+from testbed.kernel import limits, netns
+from testbed.kernel.neighbours import NeighbourTable
+from testbed.reach import echo
+from testbed.reach.reach import ReachError, reach
+from testbed.running import lifecycle
+from testbed.running.lifecycle import Running
 
 pytestmark = pytest.mark.usefixtures("root", "run_dir")
 

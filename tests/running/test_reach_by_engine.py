@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from running_helpers import make_topology
 
-from testbed import lifecycle, netns
-from testbed.lifecycle import Running
-from testbed.model import TAP_ENGINES, TAP_INTERFACE, WIRE_ENGINES
-from testbed.reach import reach
+from testbed.kernel import netns
+from testbed.reach.reach import reach
+from testbed.running import lifecycle
+from testbed.running.lifecycle import Running
+from testbed.topology.model import TAP_ENGINES, TAP_INTERFACE, WIRE_ENGINES
 
 pytestmark = pytest.mark.usefixtures("root", "run_dir")
 

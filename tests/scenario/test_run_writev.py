@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from test_scenario_files import load
 
+from testbed.experiment.runner import run_scenario
+from testbed.experiment.trial import OPEN_LEDGER
 from testbed.measure.statistics import Verdict, assess
-from testbed.runner import run_scenario
-from testbed.scenario_loader import load_scenario
-from testbed.trial import OPEN_LEDGER
+from testbed.scenario.loader import load_scenario
 
 SMALL = """\
 name: lossy

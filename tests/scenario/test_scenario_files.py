@@ -8,9 +8,9 @@ from textwrap import dedent
 import pytest
 
 from testbed.errors import InputError
-from testbed.model import NodeSettings
-from testbed.scenario import Scenario, shortfalls
-from testbed.scenario_loader import load_scenario
+from testbed.scenario.loader import load_scenario
+from testbed.scenario.model import Scenario, shortfalls
+from testbed.topology.model import NodeSettings
 
 SMALL = """\
 name: small

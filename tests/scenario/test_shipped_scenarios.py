@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from testbed import shipped
-from testbed.scenario import RULE_FULL_TRIAL_S, RULE_PAIRS, RULE_TRIAL_S, shortfalls
-from testbed.scenario_loader import load_scenario
+from testbed.experiment.trialplan import plan_trials
+from testbed.scenario.loader import load_scenario
+from testbed.scenario.model import RULE_FULL_TRIAL_S, RULE_PAIRS, RULE_TRIAL_S, shortfalls
 from testbed.targets import BY_KEY, Band
-from testbed.trialplan import plan_trials
 
 NAMES = shipped.names("scenarios")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from test_scenario_files import SMALL, load
 
-from testbed.scenario import Scenario
-from testbed.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
+from testbed.experiment.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
+from testbed.scenario.model import Scenario
 
 THREE = SMALL + "  other: {batch: 8}\n"
 COUNTED = SMALL.replace("{batch: 32}", "{batch: 32}") + (

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from testbed import results
-from testbed.callcounting import CallCounting, difference
+from testbed.experiment.callcounting import CallCounting, difference
+from testbed.experiment.nodetotal import together
+from testbed.experiment.nodewatch import NodeGone, NodeWatch
 from testbed.measure.counters import CallCounts, Side
-from testbed.nodetotal import together
-from testbed.nodewatch import NodeGone, NodeWatch
 
 
 def node(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import addressing
+from testbed.topology import addressing
 
 
 def test_nodes_get_the_lowest_addresses_that_are_free() -> None:

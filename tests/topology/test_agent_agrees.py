@@ -8,9 +8,10 @@ from agent.config import COALESCE, AgentConfig
 from agent.engines.base import Side
 from agent.engines.registry import ENGINES
 from agent.protocol import codec
-from testbed import model, yamlfile
-from testbed.loader import topology_of
-from testbed.plan import agent_config
+from testbed.files import yamlfile
+from testbed.running.plan import agent_config
+from testbed.topology import model
+from testbed.topology.loader import topology_of
 
 
 def config(node: model.Node) -> AgentConfig:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from testbed import yamlfile
 from testbed.errors import InputError
-from testbed.loader import load_topology, topology_of
-from testbed.validation import FileError
+from testbed.files import yamlfile
+from testbed.files.validation import FileError
+from testbed.topology.loader import load_topology, topology_of
 
 NODE_KEYS = (
     "adaptive_batch, batch, cached_candidates, coalesce, engine, group, group_copies, handler, "

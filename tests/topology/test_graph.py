@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from testbed import yamlfile
-from testbed.graph import dot, mermaid
-from testbed.loader import load_topology, topology_of
-from testbed.model import Topology
+from testbed.files import yamlfile
+from testbed.topology.graph import dot, mermaid
+from testbed.topology.loader import load_topology, topology_of
+from testbed.topology.model import Topology
 
 
 def load(name: str) -> Topology:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import yamlfile
 from testbed.errors import InputError
-from testbed.loader import load_topology, topology_of
-from testbed.model import Link, NodeSettings, Segment, Topology
+from testbed.files import yamlfile
+from testbed.topology.loader import load_topology, topology_of
+from testbed.topology.model import Link, NodeSettings, Segment, Topology
 
 
 def load(text: str, **env: str) -> Topology:

@@ -10,9 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from testbed import shipped, yamlfile
+from testbed import shipped
 from testbed.errors import InputError
-from testbed.schema import DIALECT, schema_for
+from testbed.files import yamlfile
+from testbed.files.schema import DIALECT, schema_for
 
 SORTS = {"topology": "topologies", "scenario": "scenarios"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed import shipped
-from testbed.loader import load_topology
-from testbed.model import Topology
+from testbed.topology.loader import load_topology
+from testbed.topology.model import Topology
 
 RADIO_RANGE_M = 300
 

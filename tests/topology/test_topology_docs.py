@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed import yamlfile
-from testbed.fields import counted
-from testbed.loader import topology_of
-from testbed.model import Topology
-from testbed.schema import schema_for
+from testbed.files import yamlfile
+from testbed.files.fields import counted
+from testbed.files.schema import schema_for
+from testbed.topology.loader import topology_of
+from testbed.topology.model import Topology
 
 DOCS = Path(__file__).parents[2] / "docs" / "topology.md"
 TEXT = DOCS.read_text()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import units
+from testbed.files import units
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import yamlfile
-from testbed.document import Document, dotted
 from testbed.errors import InputError
+from testbed.files import yamlfile
+from testbed.files.document import Document, dotted
 
 
 def parse(text: str, **env: str) -> Document:

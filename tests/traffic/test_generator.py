@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from traffic_rig import NODE_MAC, Wire
 
+from testbed.kernel.netns import run_in
 from testbed.measure import procstat
-from testbed.netns import run_in
 from testbed.traffic import paths
 from testbed.traffic.arrivals import Expectation
 from testbed.traffic.errors import TrafficError, WorkerDied

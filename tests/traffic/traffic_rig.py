@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.linux import netif
-from testbed import netns
-from testbed.netns import run_in
+from testbed.kernel import netns
+from testbed.kernel.netns import run_in
 from testbed.traffic.peer import NodeUnderTest, Place, Surface
 
 NODE_MAC = "02:7b:00:00:00:55"

@@ -1,0 +1,1 @@
+"""Scenarios carried out: trials in order, nodes watched, traffic driven, results stored."""

@@ -1,0 +1,176 @@
+"""The two ways to put nodes between a generator and a sink: one node alone, or a whole path.
+
+A rig knows what is under test, how that is joined to the traffic, and how traffic is offered. Must
+not know trials, variants or what is made of the counts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+from testbed.errors import TestbedError
+from testbed.running import agent_control, lifecycle
+from testbed.running.running import Running
+from testbed.scenario.model import Point
+from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Topology
+from testbed.traffic.legs import Callback, TesterCpus
+from testbed.traffic.path import PathNode, PathTester
+from testbed.traffic.paths import Path, Traffic
+from testbed.traffic.peer import NodeUnderTest, Tester
+from testbed.traffic.place import Place, Surface
+from testbed.traffic.trial import Load, TrialTraffic
+
+_JOIN_S = 5.0
+
+
+class NodeNotReady(TestbedError):
+    """A node under test did not start, died at once, or did not join."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pins:
+    """The CPUs of the tester and of every node."""
+
+    tester: TesterCpus
+    node: tuple[int, ...]
+
+
+class Rig(ABC):
+    """A testbed that is up, with its tester beside it."""
+
+    _tester: Tester | PathTester | None = None
+    _up: Running | None = None
+
+    @property
+    def running(self) -> Running:
+        """The testbed."""
+        assert self._up is not None
+        return self._up
+
+    @abstractmethod
+    def join(self, *, frame_bytes: int, flows: int) -> None:
+        """Wait until what is under test passes such traffic on.
+
+        :raises NotForwarding: it did not. :raises NodeNotReady: a node did not even join.
+        """
+
+    def offer(
+        self,
+        load: Load,
+        *,
+        duration_s: float,
+        warm_up_s: float = 0.0,
+        at_start: Callback | None = None,
+        at_end: Callback | None = None,
+    ) -> TrialTraffic:
+        """Offer traffic and account for all of it; call-backs at the ends of the trial phase."""
+        assert self._tester is not None
+        return self._tester.run(
+            load,
+            duration_s=duration_s,
+            warm_up_s=warm_up_s,
+            at_start=at_start,
+            at_end=at_end,
+        )
+
+    def close(self) -> None:
+        """End the tester and take the testbed down; twice is fine."""
+        try:
+            if self._tester is not None:
+                self._tester.close()
+                self._tester = None
+        finally:
+            if self._up is not None:
+                name = self._up.name
+                self._up.close()
+                self._up = None
+                lifecycle.down(name)
+
+
+def make_rig(topology: Topology, point: Point, *, testbed: str, pins: Pins) -> Rig:
+    """Bring `topology` up under the name `testbed` for what `point` measures."""
+    named = replace(topology, name=testbed)
+    return _NodeRig(named, point, pins) if point.ends is None else _PathRig(named, point, pins)
+
+
+class _NodeRig(Rig):
+    """One node; the tester takes a neighbour's place, and no other node runs."""
+
+    def __init__(self, topology: Topology, point: Point, pins: Pins) -> None:
+        (name,) = point.nodes
+        node = topology.node(name)
+        assert point.tester_at is not None
+        self._name = name
+        self._path = Path(point.path)
+        self._up = lifecycle.up(topology, agents=())
+        try:
+            self._tester: Tester | None = Tester(
+                NodeUnderTest(
+                    kind=node.kind,
+                    mac=node.mac,
+                    netns=self.running.netns(name),
+                    radio=RADIO_INTERFACE,
+                    tap=TAP_INTERFACE,
+                ),
+                wire=Place(
+                    netns=self.running.netns(point.tester_at),
+                    ifname=RADIO_INTERFACE,
+                    surface=Surface.WIRE,
+                ),
+                cpus=pins.tester,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def join(self, *, frame_bytes: int, flows: int) -> None:
+        assert self._tester is not None
+        traffic = Traffic(path=self._path, sizes=(frame_bytes,), flows=flows)
+        self._tester.prepare(traffic, nudge=self._nudge)
+
+    def _nudge(self) -> None:
+        """An RSU under test is asked for a heartbeat, which the tester's OBUs answer.
+
+        A node that is dead will never pass anything on: there is no use in waiting for it.
+        """
+        if not self.running.status()[self._name].alive:
+            raise NodeNotReady(f"{self._name} has exited")
+        agent_control.ask(self.running.run, [self._name], {"cmd": "hello"})
+
+
+class _PathRig(Rig):
+    """Real nodes all the way; the tester is the applications at both ends."""
+
+    def __init__(self, topology: Topology, point: Point, pins: Pins) -> None:
+        assert point.ends is not None
+        every_node = {node.name: pins.node for node in topology.nodes}
+        self._up = lifecycle.up(topology, cpus=every_node)
+        try:
+            a, b = (self._node(name) for name in point.ends)
+            names = [node.name for node in topology.nodes if node.name not in point.ends]
+            self._tester: PathTester | None = PathTester(
+                a,
+                b,
+                between=[self._node(name) for name in names],
+                direction=point.direction,
+                cpus=pins.tester,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def join(self, *, frame_bytes: int, flows: int) -> None:
+        assert self._tester is not None
+        not_joined = self.running.wait_joined(_JOIN_S)
+        if not_joined:
+            raise NodeNotReady("; ".join(map(str, not_joined)))
+        self._tester.prepare(sizes=(frame_bytes,), flows=flows, nudge=self.running.nudge)
+
+    def _node(self, name: str) -> PathNode:
+        return PathNode(
+            name=name,
+            netns=self.running.netns(name),
+            radio=RADIO_INTERFACE,
+            tap=TAP_INTERFACE,
+        )

@@ -1,0 +1,1 @@
+"""Files that people write, read with the place of every value; knows no testbed."""

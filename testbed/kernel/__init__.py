@@ -1,0 +1,1 @@
+"""Namespaces, links, filters, processes and limits of the kernel; knows no topology."""

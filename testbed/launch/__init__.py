@@ -1,0 +1,1 @@
+"""Starts agents cheaply inside their namespaces and watches them."""

@@ -1,0 +1,136 @@
+"""What a forked node does before it is a node: its namespace, its descriptors, its end with us.
+
+Runs in the launcher (`prepare`, `preload`) and in its children (`become`). Must not know clients
+or other nodes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+import traceback
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+from testbed.kernel import netns
+from testbed.launch.messages import NodeSpec
+
+EVENTS_FD: Final = 3
+_LIFELINE_FD: Final = 4
+_LOG: Final = "log"
+_PR_SET_PDEATHSIG: Final = 1
+_EXIT_NOT_STARTED: Final = 70
+"""EX_SOFTWARE of sysexits.h: the node never came to be."""
+
+_F_SETSIG: Final = 10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def preload() -> None:
+    """Load what an agent needs, once for all."""
+    import agent.runtime  # noqa: F401
+
+
+def prepare(spec: NodeSpec, directory: Path) -> None:
+    """The node's own directory, owned by whom it runs as, without what the node before left.
+
+    The log is there from the start, and goes on where that of the node before ended.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / _LOG).touch(mode=0o600)
+    if spec.config is not None:
+        if spec.config.run_as is not None:
+            os.chown(directory, *spec.config.run_as)
+        for name in (spec.config.control_path, spec.config.stats_path):
+            if name is not None:
+                (directory / name).unlink(missing_ok=True)
+
+
+def become(
+    spec: NodeSpec, directory: Path, *, events: int, lifeline: int, launcher: int
+) -> NoReturn:
+    """Turn this just forked child into the node; never returns, whatever happens."""
+    status = _EXIT_NOT_STARTED
+    try:
+        status = _run(spec, directory, events=events, lifeline=lifeline, launcher=launcher)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _run(spec: NodeSpec, directory: Path, *, events: int, lifeline: int, launcher: int) -> int:
+    os.setsid()
+    log = os.open(directory / _LOG, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    _keep({0: null, 1: log, 2: log, EVENTS_FD: events, _LIFELINE_FD: lifeline})
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    netns.enter(spec.netns)
+    os.chdir(directory)
+    if spec.cpus is not None:
+        os.sched_setaffinity(0, spec.cpus)
+    follow(_LIFELINE_FD, launcher)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    if spec.command is not None:
+        return _execute(spec, spec.command)
+    assert spec.config is not None
+    from agent.runtime import run_agent
+
+    return run_agent(replace(spec.config, event_fd=EVENTS_FD))
+
+
+def _keep(wanted: dict[int, int]) -> None:
+    """Leave open exactly these descriptors, under the numbers that are the keys."""
+    first_free = max(wanted) + 1
+    # Out of the way first: a number that is wanted may be the one of another that is.
+    aside = {
+        number: fcntl.fcntl(descriptor, fcntl.F_DUPFD, first_free)
+        for number, descriptor in wanted.items()
+    }
+    for number, descriptor in aside.items():
+        os.dup2(descriptor, number, inheritable=number <= 2)
+    os.closerange(first_free, os.sysconf("SC_OPEN_MAX"))
+
+
+def follow(lifeline: int, launcher: int) -> None:
+    """Get SIGTERM when the launcher dies, whatever it dies of.
+
+    The kernel's own parent-death signal is forgotten when a process changes its user (prctl(2)), as
+    an agent does. So the end of a pipe that only the launcher holds tells it a second time, by
+    signal (F_SETSIG, fcntl(2)); its descriptor must be one of our own, because its owner is a
+    property of what was opened.
+    """
+    _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    own = os.open(f"/proc/self/fd/{lifeline}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    os.dup2(own, lifeline, inheritable=False)
+    os.close(own)
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, _F_SETSIG, int(signal.SIGTERM))
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, os.O_RDONLY | os.O_NONBLOCK | os.O_ASYNC)
+    if os.getppid() != launcher:
+        raise SystemExit(_EXIT_NOT_STARTED)
+
+
+def _execute(spec: NodeSpec, command: tuple[str, ...]) -> int:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs expect it
+    try:
+        os.execvpe(command[0], command, {**os.environ, **spec.env})
+    except OSError as error:
+        message = f"{command[0]}: {error.strerror}"
+        print(message, file=sys.stderr)
+        os.write(EVENTS_FD, json.dumps({"event": "failed", "error": message}).encode() + b"\n")
+        return 127 if isinstance(error, FileNotFoundError) else 126

@@ -1,0 +1,1 @@
+"""Who reaches whom, by echo requests through the TAPs."""

@@ -1,0 +1,242 @@
+"""What runs: every testbed, every node, as frozen values and as JSON.
+
+Only looks: takes no lock, changes nothing, and shows a half-made or broken testbed as what it is.
+Must not know how to print.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from testbed.kernel import netns
+from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Snapshot
+from testbed.running import agent_control, journal, rundir
+from testbed.running.joining import describe_exit
+from testbed.running.plan import MakeCable, MakePort, node_key
+from testbed.running.rundir import RunDir
+from testbed.running.running import NotRunning, read_topology
+from testbed.topology.model import Node, Topology
+
+NodeState = Literal["ready", "starting", "exited", "stopped", "lost"]
+"""`exited` was not asked for, `stopped` was, or the node was never to run; `lost`: no launcher."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpstreamView:
+    """What an OBU sends through: the neighbour, the RSU behind it and the hops to that.
+
+    `node` and `rsu` are names of nodes, or MACs of nodes that are not of this testbed.
+    """
+
+    node: str
+    rsu: str | None
+    hops: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeView:
+    """One node. `why` tells in words what is wrong with it, None if nothing is.
+
+    `medium` is "cable", or the name of its port in the medium's namespace. `engines` is what its
+    agent asked for and uses, `stats` all that it counts; both None where no agent tells.
+    """
+
+    name: str
+    kind: str
+    state: NodeState
+    why: str | None
+    pid: int | None
+    exit_status: int | None
+    uptime_s: float | None
+    netns: str
+    mac: str
+    ipv4: str
+    ipv6: str
+    medium: str | None
+    hears: tuple[str, ...]
+    upstream: UpstreamView | None
+    engines: Mapping[str, Any] | None
+    stats: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TestbedView:
+    """A whole testbed. `complete` is False while one is being made, or if that was cut short."""
+
+    __test__ = False  # no test case, whatever its name begins with
+
+    name: str
+    run_dir: str
+    source: str | None
+    made_ns: int
+    complete: bool
+    launcher_pid: int | None
+    nodes: tuple[NodeView, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summary:
+    """A testbed in one line; counts None where its directory does not tell."""
+
+    name: str
+    run_dir: str
+    complete: bool
+    launcher_alive: bool
+    nodes: int | None
+    ready: int
+    obus: int | None
+    joined: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`."""
+        return asdict(self)
+
+
+def summaries() -> tuple[Summary, ...]:
+    """Every testbed that is up or was left by something that crashed, by name."""
+    return tuple(_summary(run) for run in rundir.all_run_dirs())
+
+
+def _summary(run: RunDir) -> Summary:
+    topology = read_topology(run)
+    snapshot = _ask_launcher(run)
+    nodes = {} if snapshot is None else snapshot.nodes
+    ready = [node for node in nodes.values() if node.state == "ready"]
+    try:
+        state = journal.read(run.journal)
+    except journal.JournalError:
+        state = None
+    return Summary(
+        name=run.name,
+        run_dir=str(run.path),
+        complete=state is not None and topology is not None and not state.unfinished,
+        launcher_alive=snapshot is not None,
+        nodes=None if topology is None else len(topology.nodes),
+        ready=len(ready),
+        obus=None if topology is None else len(topology.obus),
+        joined=sum(node.upstream is not None for node in ready),
+    )
+
+
+def inspect(name: str, *, stats: bool = True) -> TestbedView:
+    """The testbed `name` as it is now; with `stats` every agent is asked what it counted.
+
+    :raises NotRunning: there is none of that name, or not enough of it to show.
+    """
+    run = rundir.run_dir(name)
+    topology = read_topology(run)
+    state = journal.read(run.journal)
+    if topology is None or state is None:
+        left = " (but what a crash left of it: take it down)" if run.exists() else ""
+        raise NotRunning(f"no testbed {name} is up{left}")
+    snapshot = _ask_launcher(run)
+    nodes = {} if snapshot is None else snapshot.nodes
+    alive = [node.name for node in topology.nodes if node.name in nodes and nodes[node.name].alive]
+    told = agent_control.ask(run, alive, {"cmd": "stats"}) if stats else {}
+    return TestbedView(
+        name=name,
+        run_dir=str(run.path),
+        source=topology.source,
+        made_ns=state.header.made_ns,
+        complete=not state.unfinished,
+        launcher_pid=None if snapshot is None else snapshot.pid,
+        nodes=tuple(
+            _view(
+                node,
+                topology,
+                state,
+                nodes.get(node.name),
+                lost=snapshot is None and node_key(node.name) in state.entries,
+                stats=told.get(node.name),
+            )
+            for node in topology.nodes
+        ),
+    )
+
+
+def _ask_launcher(run: RunDir) -> Snapshot | None:
+    try:
+        with Launcher.connect(run, answer_s=2.0) as launcher:
+            return launcher.snapshot()
+    except LauncherGone:
+        return None
+
+
+def _view(
+    node: Node,
+    topology: Topology,
+    state: journal.State,
+    status: NodeStatus | None,
+    *,
+    lost: bool,
+    stats: Mapping[str, Any] | None,
+) -> NodeView:
+    shown, why = _state(node, status, lost=lost)
+    radio = _radio(state, node.name)
+    if radio is None and why is None:
+        why = "has no radio"
+    alive = status is not None and status.alive
+    return NodeView(
+        name=node.name,
+        kind=node.kind,
+        state=shown,
+        why=why,
+        pid=status.pid if status is not None and alive else None,
+        exit_status=None if status is None else status.exit_status,
+        uptime_s=(time.monotonic_ns() - status.started_ns) / 1e9
+        if status is not None and alive
+        else None,
+        netns=netns.namespace_name(topology.name, node.name),
+        mac=node.mac,
+        ipv4=str(node.ipv4),
+        ipv6=str(node.ipv6),
+        medium=radio,
+        hears=tuple(sorted(topology.neighbours()[node.name])),
+        upstream=None if status is None else _upstream(topology, status.upstream),
+        engines=None if status is None else status.engines,
+        stats=stats,
+    )
+
+
+def _state(node: Node, status: NodeStatus | None, *, lost: bool) -> tuple[NodeState, str | None]:
+    if lost:
+        return "lost", "its launcher is gone"
+    if status is None:
+        return "stopped", None
+    if status.alive:
+        if node.kind == "obu" and status.state == "ready" and status.upstream is None:
+            return status.state, None if node.command is not None else "no upstream"
+        return status.state, None
+    return ("stopped", None) if status.asked else ("exited", describe_exit(status))
+
+
+def _radio(state: journal.State, name: str) -> str | None:
+    own = f"netns/{name}"
+    for entry in state.entries.values():
+        operation = entry.operation
+        if isinstance(operation, MakeCable) and own in operation.needs:
+            return "cable"
+        if isinstance(operation, MakePort) and own in operation.needs:
+            return operation.port
+    return None
+
+
+def _upstream(topology: Topology, told: Mapping[str, Any] | None) -> UpstreamView | None:
+    if told is None:
+        return None
+    names = {node.mac: node.name for node in topology.nodes}
+    mac, rsu = told.get("mac"), told.get("rsu")
+    if mac is None:
+        return None
+    return UpstreamView(
+        node=names.get(mac, mac),
+        rsu=None if rsu is None else names.get(rsu, rsu),
+        hops=told.get("hops"),
+    )

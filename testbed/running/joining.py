@@ -1,0 +1,157 @@
+"""Waits until the nodes of a testbed are ready and joined, and says of each that is not why.
+
+Must not know how nodes are started. Joined is an OBU that has an upstream.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from testbed.launch.client import Launcher, NodeStatus
+from testbed.running import agent_control
+from testbed.running.rundir import RunDir
+from testbed.topology.model import Topology
+
+_PATIENCE_S: Final = 0.5
+"""One heartbeat joins everything; where frames were lost, RSUs are asked for one more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotReady:
+    """A node that is not ready or has no upstream, and why, as far as can be told."""
+
+    node: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.why}"
+
+
+def joinable(topology: Topology, running: Collection[str]) -> frozenset[str]:
+    """The OBUs among `running` that could have an upstream through others of them."""
+    neighbours = topology.neighbours()
+    reached: set[str] = set()
+    waiting = deque(rsu.name for rsu in topology.rsus if rsu.name in running)
+    while waiting:
+        name = waiting.popleft()
+        if name not in reached:
+            reached.add(name)
+            waiting.extend(other for other in neighbours[name] if other in running)
+    return frozenset(obu.name for obu in topology.obus if obu.name in reached)
+
+
+def wait(
+    topology: Topology,
+    run: RunDir,
+    launcher: Launcher,
+    *,
+    timeout_s: float,
+    agents: Collection[str],
+    running: Collection[str],
+    check: Callable[[], None],
+    step: Callable[[int], None],
+) -> tuple[NotReady, ...]:
+    """Wait for `agents`, which can tell, among the `running` nodes; what is missing returns.
+
+    Nodes that died, or that have no path to an RSU, are not waited for.
+    """
+    expected = joinable(topology, running) & set(agents)
+    rsus = [rsu.name for rsu in topology.rsus if rsu.name in agents]
+    deadline = time.monotonic() + timeout_s
+
+    def settled(status: Mapping[str, NodeStatus]) -> bool:
+        step(sum(_is_joined(status.get(name)) for name in expected))
+        return all(
+            (node := status.get(name)) is None
+            or not node.alive
+            or (node.state == "ready" and (name not in expected or node.upstream is not None))
+            for name in running
+        )
+
+    while True:
+        remaining_s = deadline - time.monotonic()
+        now = launcher.wait(settled, max(0.0, min(_PATIENCE_S, remaining_s)), check=check)
+        if settled(now.nodes) or remaining_s <= _PATIENCE_S:
+            return explain(topology, run, now.nodes, expected=expected, running=running)
+        agent_control.ask(run, rsus, {"cmd": "hello"})
+
+
+def _is_joined(node: NodeStatus | None) -> bool:
+    return node is not None and node.alive and node.upstream is not None
+
+
+def explain(
+    topology: Topology,
+    run: RunDir,
+    status: Mapping[str, NodeStatus],
+    *,
+    expected: Collection[str],
+    running: Collection[str],
+) -> tuple[NotReady, ...]:
+    """Why each of the `running` nodes is not ready, or, of `expected` ones, not joined."""
+    silent = [
+        name
+        for name in expected
+        if (node := status.get(name)) is not None
+        and node.state == "ready"
+        and node.upstream is None
+    ]
+    stats = agent_control.ask(run, silent, {"cmd": "stats"})
+    found = []
+    for name in sorted(running):
+        why = _why(run, name, status.get(name), name in expected, stats.get(name), topology)
+        if why is not None:
+            found.append(NotReady(node=name, why=why))
+    return tuple(found)
+
+
+def _why(
+    run: RunDir,
+    name: str,
+    node: NodeStatus | None,
+    expected: bool,
+    stats: Mapping[str, Any] | None,
+    topology: Topology,
+) -> str | None:
+    if node is None:
+        return "was never started"
+    if not node.alive:
+        return f"{describe_exit(node)}{_last_words(run, name)}"
+    if node.state == "starting":
+        waited_s = (time.monotonic_ns() - node.started_ns) / 1e9
+        return f"not ready {waited_s:.1f} s after its start{_last_words(run, name)}"
+    if not expected or node.upstream is not None:
+        return None
+    heard_by = ", ".join(sorted(topology.neighbours()[name]))
+    if stats is None:
+        return "no upstream, and its agent does not answer"
+    heartbeats = stats.get("messages", {}).get("heartbeat", 0)
+    if not heartbeats:
+        return f"no upstream: no heartbeat came (it hears {heard_by})"
+    drops = {cause: count for cause, count in stats.get("drops", {}).items() if count}
+    told = f"; it dropped {drops}" if drops else ""
+    return f"no upstream, though {heartbeats} heartbeats came (it hears {heard_by}){told}"
+
+
+def describe_exit(node: NodeStatus) -> str:
+    """In words how a node that is no more ended."""
+    if node.error is not None:
+        return f"could not be started: {node.error}"
+    status = node.exit_status
+    if status is not None and status < 0:
+        try:
+            name = signal.Signals(-status).name
+        except ValueError:
+            name = f"signal {-status}"
+        return f"killed by {name}"
+    return f"exited with status {status}"
+
+
+def _last_words(run: RunDir, name: str) -> str:
+    line = run.last_log_line(name)
+    return f"; its log ends with: {line}" if line else "; its log is empty"

@@ -1,0 +1,1 @@
+"""What a scenario is: read from a file and resolved. Runs nothing."""

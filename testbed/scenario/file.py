@@ -1,0 +1,314 @@
+"""The scenario file as it is written: every key, what it may hold, and what it means.
+
+Must not know where the file is, nor how its parts fit together: `testbed.scenario.loader` resolves
+and cross-checks. The JSON Schema that editors use is made of these models.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from testbed import targets
+from testbed.files import units
+from testbed.files.fields import Blank, Choice, JsonSchema, Quantity, Text, Whole, refuse
+from testbed.files.settings import Settings
+from testbed.files.validation import Strict
+from testbed.scenario.model import DIRECTIONS, KINDS, PASSES, PATHS
+from testbed.topology.file import LONGEST_NAME, NODE_NAME
+
+MAX = "max"
+
+_NAME = Text(
+    pattern=NODE_NAME,
+    expected="letters, digits, '.', '_' and '-', a letter or digit first",
+    longest=LONGEST_NAME,
+)
+_SENTENCE = Text(pattern=r"(?s:.+)", expected="text", longest=4000)
+_DURATION = Quantity(
+    parse=units.duration_s,
+    units=units.DURATION_UNITS,
+    expected="a time from 100ms to 60min, such as 2s",
+    low=0.1,
+    high=3600,
+)
+_WARM_UP = Quantity(
+    parse=units.duration_s,
+    units=units.DURATION_UNITS,
+    expected="a time from 0s to 60s, such as 500ms",
+    high=60,
+)
+_REPEATS = Whole(low=1, high=1000)
+_FRAME = Quantity(
+    parse=units.size_bytes,
+    units=("B",),
+    expected="a number of bytes from 60 to 1450, such as 256",
+    low=60,
+    high=1450,
+    bare=True,
+)
+_PATHS = tuple(dict.fromkeys(path for paths in PATHS.values() for path in paths))
+
+
+class Rate(Quantity):
+    """Packets per second, or `max`."""
+
+    def check(self, value: object) -> float:
+        return 0.0 if value == MAX else super().check(value)
+
+    def schema(self) -> JsonSchema:
+        return {"anyOf": [{"const": MAX}, *([super().schema()])]}
+
+
+_RATE = Rate(
+    parse=units.rate_pps,
+    units=("pps", "kpps", "mpps"),
+    expected="a packet rate such as 500pps or 50kpps, or max",
+    low=1,
+    high=10_000_000,
+)
+
+
+class PointBody(Strict):
+    """What is measured: one node and the way through it (`node`, `path`), or from node to node."""
+
+    node: Annotated[
+        str | None, _NAME, Field(description="The node under test.", examples=["obu1"])
+    ] = None
+    path: Annotated[
+        str | None,
+        Choice(words=_PATHS),
+        Field(
+            description="The way of the packets. Through an OBU: relay (upstream, wire to wire), "
+            "relay-down, tap-to-wire, wire-to-tap. Through an RSU: tap-to-wire, wire-to-tap, "
+            "hairpin (from one OBU to another), group (from the TAP to every OBU)."
+        ),
+    ] = None
+    tester: Annotated[
+        str | None,
+        _NAME,
+        Field(
+            description="The neighbour whose place the tester takes. The first, if left out.",
+            examples=["rsu1"],
+        ),
+    ] = None
+    start: Annotated[
+        str | None,
+        _NAME,
+        Field(
+            alias="from",
+            description="Of a path: the node at whose TAP traffic goes in.",
+            examples=["obu3"],
+        ),
+    ] = None
+    to: Annotated[
+        str | None,
+        _NAME,
+        Field(description="Of a path: the node at whose TAP it comes out.", examples=["rsu1"]),
+    ] = None
+    direction: Annotated[
+        str | None,
+        Choice(words=DIRECTIONS),
+        Field(
+            description="Of a path: forth (as it says), back, or both at once.",
+            json_schema_extra={"default": "forth"},
+        ),
+    ] = None
+    nodes: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(
+            description="Of a path: the nodes that get the variants' settings and whose cost is "
+            "counted. All, if left out."
+        ),
+    ] = None
+    loads: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(description="The loads that it is measured at. All, if left out."),
+    ] = None
+
+
+class Traffic(Strict):
+    """What the tester sends."""
+
+    loads: Annotated[
+        dict[Annotated[str, _NAME], Annotated[float, _RATE]],
+        Field(
+            description="Load levels by name; max is as fast as the tester can. A claim about low "
+            "load is checked below 1 000 pps, medium up to 10 000 pps, high above.",
+            examples=[{"low": "500pps", "medium": "5kpps", "high": "50kpps", "max": "max"}],
+            json_schema_extra={"minProperties": 1},
+        ),
+    ]
+    frame_sizes: Annotated[
+        list[Annotated[int, _FRAME]],
+        Field(
+            description="Sizes in bytes of the inner Ethernet frames, without checksum.",
+            default_factory=lambda: [256],
+            json_schema_extra={"minItems": 1, "default": [256]},
+        ),
+    ]
+    flows: Annotated[
+        int, Whole(low=1, high=1000), Field(description="How many flows the packets belong to.")
+    ] = 1
+
+
+class Only(Strict):
+    """Where a variant takes part."""
+
+    passes: Annotated[
+        list[Annotated[str, Choice(words=PASSES)]] | None,
+        Field(description="In the timing pass, the counting pass, or both (if left out)."),
+    ] = None
+    loads: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(description="At these loads. All, if left out."),
+    ] = None
+
+
+class VariantBody(Settings):
+    """One of the things that are compared: node settings over those of the topology."""
+
+    baseline: Annotated[
+        bool, Field(description="Whether the others are compared with this one. Exactly one is.")
+    ] = False
+    like: Annotated[
+        str | None, _NAME, Field(description="The variant whose settings this one starts from.")
+    ] = None
+    sweep: Annotated[
+        dict[str, list[Any]],
+        Blank(empty=dict),
+        Field(
+            description="One variant for each value of a setting, or each combination of values.",
+            examples=[{"batch": [1, 8, 16]}],
+            default_factory=dict,
+        ),
+    ]
+    only: Annotated[Only, Blank(empty=dict), Field(description="Where it takes part.")] = Only()
+
+
+class Trials(Strict):
+    """How long a timing trial lasts, at every load or by load."""
+
+    everywhere: Annotated[float | None, _DURATION] = None
+    by_load: dict[Annotated[str, _NAME], Annotated[float, _DURATION]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wrap(cls, value: object) -> object:
+        if value == {}:
+            refuse("is empty", "a time, or a time for each load")
+        return {"by_load": value} if isinstance(value, dict) else {"everywhere": value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchema:
+        duration = _DURATION.schema()
+        return {"anyOf": [duration, {"type": "object", "additionalProperties": duration}]}
+
+
+class Counting(Strict):
+    """The pass in which the kernel counts system calls."""
+
+    trial: Annotated[
+        float | None, _DURATION, Field(description="Length of one stretch of counting.")
+    ] = None
+    repeats: Annotated[
+        int | None, _REPEATS, Field(description="Stretches for each variant and load.")
+    ] = None
+    loads: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(description="The loads that it counts at. All, if left out."),
+    ] = None
+    measure: Annotated[
+        list[Annotated[str, _NAME]] | None,
+        Field(description="The points that it counts at. All, if left out."),
+    ] = None
+
+
+class Extent(Strict):
+    """How much is measured, and how long."""
+
+    repeats: Annotated[
+        int | None,
+        _REPEATS,
+        Field(description="Pairs of trials for each load. Fewer than 5 give no verdict."),
+    ] = None
+    trial: Annotated[
+        Trials | None,
+        Field(description="Length of a timing trial, or one for each load."),
+    ] = None
+    warm_up: Annotated[
+        float | None, _WARM_UP, Field(description="Traffic before each trial that is not counted.")
+    ] = None
+    counting: Annotated[
+        Counting | None, Field(description="The pass in which the kernel counts system calls.")
+    ] = None
+
+
+class Quick(Extent):
+    """The quick form: what it does less of. What is left out is as in the full form."""
+
+    measure: Annotated[
+        list[Annotated[str, _NAME]] | None, Field(description="The points that it measures.")
+    ] = None
+    loads: Annotated[
+        list[Annotated[str, _NAME]] | None, Field(description="The loads that it measures at.")
+    ] = None
+    frame_sizes: Annotated[
+        list[Annotated[int, _FRAME]] | None, Field(description="The frame sizes.")
+    ] = None
+
+
+class ScenarioFile(Extent):
+    """A comparison of variants of a node, under traffic, against the documented claims."""
+
+    name: Annotated[str, _NAME, Field(description="Name of the scenario.")]
+    description: Annotated[
+        str, _SENTENCE, Field(description="What it is for, in a sentence or two.")
+    ] = ""
+    topology: Annotated[
+        str,
+        Text(pattern=r"[^\0]+", expected="a file, or the name of a shipped topology", longest=4096),
+        Field(
+            description="A topology file (relative to this one), or the name of a shipped one.",
+            examples=["pair"],
+        ),
+    ]
+    kind: Annotated[
+        str,
+        Choice(words=KINDS),
+        Field(
+            description="node: one node between generator and sink (RFC 2544's device under "
+            "test); path: from TAP to TAP, nodes all the way (its system under test)."
+        ),
+    ] = "node"
+    measure: Annotated[
+        dict[Annotated[str, _NAME], PointBody],
+        Field(
+            description="What is measured. The first point of a node kind decides its claims.",
+            examples=[{"obu-relay": {"node": "obu1", "path": "relay"}}],
+            json_schema_extra={"minProperties": 1},
+        ),
+    ]
+    traffic: Annotated[Traffic, Field(description="What the tester sends.")]
+    variants: Annotated[
+        dict[Annotated[str, _NAME], Annotated[VariantBody, Blank(empty=dict)]],
+        Field(
+            description="What is compared, by name.",
+            json_schema_extra={"minProperties": 2},
+        ),
+    ]
+    targets: Annotated[
+        list[Annotated[str, Choice(words=("all", *targets.BY_KEY))]],
+        Field(
+            description="The documented claims to check.",
+            default_factory=lambda: ["all"],
+            json_schema_extra={"default": ["all"]},
+        ),
+    ]
+    quick: Annotated[
+        Quick, Blank(empty=dict), Field(description="What the quick form does less of.")
+    ] = Quick()
