@@ -58,7 +58,7 @@ def run(
     from testbed.experiment.runner import Step, run_scenario, write_reports
     from testbed.kernel import limits
     from testbed.report.terminal import render_terminal
-    from testbed.result_store import FILE_NAME
+    from testbed.results.store import FILE_NAME
     from testbed.scenario.loader import load_scenario
 
     loaded = load_scenario(scenario)
@@ -117,7 +117,7 @@ def report(result: str, format: str, fail_on: frozenset[str]) -> None:
     RESULT is a result file, or the directory that `run` wrote it to.
     """
     from testbed import console
-    from testbed.result_store import dump_result, load_result
+    from testbed.results.store import dump_result, load_result
 
     loaded = load_result(result)
     if format == "json":

@@ -22,8 +22,8 @@ from testbed.experiment.trial import Bench
 from testbed.experiment.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
 from testbed.measure import environment
 from testbed.measure.cpu import allowed_cpus
-from testbed.result_store import save_result, write_atomically
 from testbed.results import Result
+from testbed.results.store import save_result, write_atomically
 from testbed.scenario.model import Point, Scenario, Variant, shortfalls
 from testbed.traffic.legs import TesterCpus
 

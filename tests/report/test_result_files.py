@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from made_results import pairs, result
 
-from testbed import result_store
 from testbed.errors import InputError
-from testbed.result_store import dump_result, load_result, parse_result, save_result
 from testbed.results import SCHEMA, Result
+from testbed.results import store as result_store
+from testbed.results.store import dump_result, load_result, parse_result, save_result
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from test_scenario_files import load
 from testbed.experiment.runner import Step, choose_pins, run_scenario, write_reports
 from testbed.measure.statistics import Verdict, assess, handled, own_count_deviation
 from testbed.report.markdown import render_markdown
-from testbed.result_store import load_result
 from testbed.results import Result
+from testbed.results.store import load_result
 from testbed.running import lifecycle
 from testbed.scenario.model import Scenario
 

@@ -1,119 +1,16 @@
-"""What a run leaves behind: one versioned JSON file from which every report is made.
+"""One trial: what was offered, what came of it, and what it cost the node.
 
-Counts are stored, ratios are derived later (`testbed.measure.statistics`). Must not know how a
-trial is run, how a figure is judged, or how a report looks. A value that could not be taken is
-`null`, never zero.
+Counts are stored, ratios are derived later. Must not know the other trials.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-FORMAT: Final = "testbed-result"
-SCHEMA: Final = 1
-"""The version of the schema that this program writes; it reads this one and all older ones."""
-
-Count = Annotated[int, Field(ge=0)]
-Settings = dict[str, str | int | float | bool | None]
+from testbed.results.base import Count, Model
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Load(_Model):
-    """A load level; `rate_pps` null is as fast as the tester can."""
-
-    name: str
-    rate_pps: float | None
-    duration_s: float
-    """Length of a timing trial at this load."""
-
-
-class Point(_Model):
-    """What is measured: one node and the way through it, or a path from node to node."""
-
-    name: str
-    nodes: list[str]
-    """The nodes under test: those that get a variant's settings, and whose cost is counted."""
-    node_kind: Literal["obu", "rsu", "path"]
-    path: str
-    ends: list[str] | None = None
-    """Of a path, the nodes at whose TAPs generator and sink stand."""
-    tester_at: str | None = None
-    """Of one node, the neighbour whose place the tester took."""
-
-
-class Variant(_Model):
-    """One of the things that are compared. `settings` is what the node was told."""
-
-    name: str
-    baseline: bool
-    settings: Settings
-    passes: list[Literal["timing", "counting"]]
-
-
-class Scenario(_Model):
-    """The scenario as it was run: overrides applied, nothing left to default."""
-
-    name: str
-    description: str
-    kind: Literal["node", "path"]
-    form: Literal["quick", "full"]
-    pairs: int
-    warm_up_s: float
-    loads: list[Load]
-    points: list[Point]
-    frame_bytes: list[int]
-    flows: int
-    variants: list[Variant]
-    counting_s: float | None
-    targets: list[str]
-    shortfalls: list[str] = []
-    """What this run does less of than the rules ask of a full one, in plain words."""
-    source: str | None = None
-    text: str | None = None
-    """The scenario file as it was read."""
-
-
-class Device(_Model):
-    """A network device of the run: who has it, how long its queue is, what it offloads."""
-
-    node: str
-    name: str
-    kind: str
-    mtu: int
-    queue_length: int
-    mac: str | None = None
-    offloads: dict[str, bool] = {}
-
-
-class Environment(_Model):
-    """Where the run happened."""
-
-    kernel: str
-    machine: str
-    cpu_model: str
-    cpus: int
-    cpu_governor: str | None
-    mitigations: dict[str, str]
-    memory_total_bytes: int
-    virtualisation: str | None
-    python: str
-    versions: dict[str, str]
-    clock_source: str | None
-    perf_event_paranoid: int | None
-    sysctls: dict[str, str] = {}
-    load_average: list[float]
-    devices: list[Device] = []
-    tester_cpus: list[int]
-    node_cpus: list[int]
-
-
-class LedgerLine(_Model):
+class LedgerLine(Model):
     """Frames that ended at a place for a cause."""
 
     place: str
@@ -121,7 +18,7 @@ class LedgerLine(_Model):
     count: int
 
 
-class Ledger(_Model):
+class Ledger(Model):
     """What became of every frame, warm-up included: offered = delivered + lines + unexplained.
 
     A frame that is meant for several receivers counts once for each. `aside` belongs to the story
@@ -136,7 +33,7 @@ class Ledger(_Model):
     unexplained: int
 
 
-class Latency(_Model):
+class Latency(Model):
     """One way, in ns; percentiles of `count` delivered packets.
 
     `histogram` has [bin, count] for every bin that is not empty: bins below 2048 are 1 ns wide,
@@ -154,7 +51,7 @@ class Latency(_Model):
     histogram: list[tuple[int, int]] = []
 
 
-class Traffic(_Model):
+class Traffic(Model):
     """What the tester offered and what it got back, after the warm-up.
 
     `duration_ns` is how long it offered; rates are counts over that time.
@@ -180,7 +77,7 @@ class Traffic(_Model):
     latency: Latency | None = None
 
 
-class Cpu(_Model):
+class Cpu(Model):
     """CPU time over the trial's window in ns; task-clock where the kernel counts it."""
 
     task_clock_ns: int | None
@@ -192,12 +89,12 @@ class Cpu(_Model):
     """Time that the node was ready to run and waited for its CPU."""
 
 
-class Switches(_Model):
+class Switches(Model):
     voluntary: Count
     involuntary: Count
 
 
-class Memory(_Model):
+class Memory(Model):
     pss_start_bytes: int | None = None
     pss_end_bytes: int | None
     private_end_bytes: int | None = None
@@ -205,7 +102,7 @@ class Memory(_Model):
     rss_peak_bytes: int | None
 
 
-class Engine(_Model):
+class Engine(Model):
     """What was asked for and what the node used, and why, where the two differ."""
 
     requested: str
@@ -216,7 +113,7 @@ class Engine(_Model):
 CallClass = Literal["receive", "send", "wait", "ring", "other"]
 
 
-class Syscalls(_Model):
+class Syscalls(Model):
     """Calls by name over the window: by the kernel's tracepoints, and as the node counted itself.
 
     `kernel` are the calls of the data plane: receiving and sending on the wire's and the TAP's
@@ -235,7 +132,7 @@ class Syscalls(_Model):
     complete: bool = True
 
 
-class NodeCounts(_Model):
+class NodeCounts(Model):
     """The node under test over the trial's window."""
 
     pid: int | None = None
@@ -256,7 +153,7 @@ class NodeCounts(_Model):
     drops: dict[str, int] = {}
 
 
-class CpuUse(_Model):
+class CpuUse(Model):
     """One CPU of the machine over the window, in ns."""
 
     cpu: int
@@ -278,12 +175,12 @@ EXCLUDING: Final[frozenset[str]] = frozenset(
 """Marks that keep a trial out of every verdict; the others only qualify its figures."""
 
 
-class Marked(_Model):
+class Marked(Model):
     mark: Mark
     why: str
 
 
-class Trial(_Model):
+class Trial(Model):
     """One trial: one variant, one load, one stretch of traffic after a warm-up."""
 
     id: Count
@@ -314,55 +211,3 @@ class Trial(_Model):
     def marked(self, mark: Mark) -> bool:
         """Whether it carries this mark."""
         return any(m.mark == mark for m in self.marks)
-
-
-class Result(_Model):
-    """A whole run."""
-
-    format: Literal["testbed-result"] = "testbed-result"
-    schema_: int = Field(default=SCHEMA, alias="schema")
-    started: str
-    finished: str | None
-    elapsed_s: float
-    interrupted: bool = False
-    seed: int
-    scenario: Scenario
-    topology: dict[str, Any]
-    environment: Environment
-    trials: list[Trial]
-    notes: list[str] = []
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True
-    )
-
-    def load(self, name: str) -> Load:
-        """The load level of that name; KeyError where there is none."""
-        return _named(self.scenario.loads, name)
-
-    def point(self, name: str) -> Point:
-        """The measured point of that name; KeyError where there is none."""
-        return _named(self.scenario.points, name)
-
-    def variant(self, name: str) -> Variant:
-        """The variant of that name; KeyError where there is none."""
-        return _named(self.scenario.variants, name)
-
-    @property
-    def baseline(self) -> Variant:
-        return next(variant for variant in self.scenario.variants if variant.baseline)
-
-
-_Named = TypeVar("_Named", Load, Point, Variant)
-
-
-def _named(things: list[_Named], name: str) -> _Named:
-    for thing in things:
-        if thing.name == name:
-            return thing
-    raise KeyError(name)
-
-
-def result_schema() -> Mapping[str, Any]:
-    """The JSON Schema of a result file."""
-    return Result.model_json_schema(by_alias=True)

@@ -21,7 +21,13 @@ from testbed.results import FORMAT, SCHEMA, Result
 FILE_NAME: Final = "result.json"
 MAX_BYTES: Final = 1 << 30
 
-UPDATES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+
+def _from_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 has more keys and changes none."""
+    return {**values, "schema": 2}
+
+
+UPDATES: Final[Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {1: _from_1}
 """What makes a file of schema N one of schema N + 1; an entry for every schema ever released."""
 
 
@@ -91,7 +97,7 @@ def parse_result(text: str, *, file: str) -> Result:
 
 
 def _check_names(result: Result, file: str) -> None:
-    """Every trial must belong to a point, a load and a variant that the file describes."""
+    """Trials, searches and checks belong to points, loads and variants that the file describes."""
     known = {
         "point": {point.name for point in result.scenario.points},
         "load": {load.name for load in result.scenario.loads},
@@ -101,12 +107,17 @@ def _check_names(result: Result, file: str) -> None:
         raise InputError(
             "the file is damaged: scenario.variants", file=file, expected="one baseline"
         )
-    for trial in result.trials:
+    parts: list[tuple[str, object]] = [
+        *((f"trial {trial.id}", trial) for trial in result.trials),
+        *((f"search {search.id}", search) for search in result.searches),
+        *((f"check {number}", check) for number, check in enumerate(result.checks)),
+    ]
+    for called, part in parts:
         for what, names in known.items():
-            name = getattr(trial, what)
-            if name not in names:
+            name = getattr(part, what, None)
+            if name is not None and name not in names:
                 raise InputError(
-                    f"the file is damaged: trial {trial.id} has an unknown {what}",
+                    f"the file is damaged: {called} has an unknown {what}",
                     file=file,
                     value=name,
                     expected="one of " + ", ".join(sorted(names)),
@@ -114,16 +125,16 @@ def _check_names(result: Result, file: str) -> None:
 
 
 def dump_result(result: Result) -> str:
-    """The text of a result file: one line for each trial, so that it can be searched and compared.
+    """The text of a result file: a line for each trial, search and check, to be found and compared.
 
     Ends with a newline. `parse_result` reads it back to an equal result.
     """
     values = result.model_dump(mode="json", by_alias=True)
     parts = []
     for key, value in values.items():
-        if key == "trials":
-            lines = ",\n  ".join(_line(trial) for trial in value)
-            parts.append(f'"trials": [\n  {lines}\n ]' if value else '"trials": []')
+        if value and key in ("checks", "trials", "searches"):
+            lines = ",\n  ".join(_line(one) for one in value)
+            parts.append(f"{json.dumps(key)}: [\n  {lines}\n ]")
         else:
             parts.append(f"{json.dumps(key)}: {_line(value)}")
     return "{\n " + ",\n ".join(parts) + "\n}\n"

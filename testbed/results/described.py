@@ -1,0 +1,114 @@
+"""What was run, and where: the scenario with nothing left to default, and the machine.
+
+Must not know what came of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from testbed.results.base import Model
+
+Settings = dict[str, str | int | float | bool | None]
+
+
+class Load(Model):
+    """A load level; `rate_pps` null is as fast as the tester can."""
+
+    name: str
+    rate_pps: float | None
+    duration_s: float
+    """Length of a timing trial at this load."""
+    burst: Annotated[int, Field(ge=1)] = 1
+    """How many packets are due together, at the same mean rate."""
+
+
+class Point(Model):
+    """What is measured: one node and the way through it, or a path from node to node."""
+
+    name: str
+    nodes: list[str]
+    """The nodes under test: those that get a variant's settings, and whose cost is counted."""
+    node_kind: Literal["obu", "rsu", "path"]
+    path: str
+    ends: list[str] | None = None
+    """Of a path, the nodes at whose TAPs generator and sink stand."""
+    tester_at: str | None = None
+    """Of one node, the neighbour whose place the tester took."""
+
+
+class Command(Model):
+    """A program that is a node: its command line with everything filled in, and its environment."""
+
+    argv: list[str]
+    env: dict[str, str] = {}
+
+
+class Variant(Model):
+    """One of the things that are compared. `settings` is what the node was told."""
+
+    name: str
+    baseline: bool
+    settings: Settings
+    passes: list[Literal["timing", "counting"]]
+    command: Command | None = None
+    """The program that stood in a node's place; null where the agent did."""
+
+
+class Scenario(Model):
+    """The scenario as it was run: overrides applied, nothing left to default."""
+
+    name: str
+    description: str
+    kind: Literal["node", "path"]
+    form: Literal["quick", "full"]
+    pairs: int
+    warm_up_s: float
+    loads: list[Load]
+    points: list[Point]
+    frame_bytes: list[int]
+    flows: int
+    variants: list[Variant]
+    counting_s: float | None
+    targets: list[str]
+    shortfalls: list[str] = []
+    """What this run does less of than the rules ask of a full one, in plain words."""
+    source: str | None = None
+    text: str | None = None
+    """The scenario file as it was read."""
+
+
+class Device(Model):
+    """A network device of the run: who has it, how long its queue is, what it offloads."""
+
+    node: str
+    name: str
+    kind: str
+    mtu: int
+    queue_length: int
+    mac: str | None = None
+    offloads: dict[str, bool] = {}
+
+
+class Environment(Model):
+    """Where the run happened."""
+
+    kernel: str
+    machine: str
+    cpu_model: str
+    cpus: int
+    cpu_governor: str | None
+    mitigations: dict[str, str]
+    memory_total_bytes: int
+    virtualisation: str | None
+    python: str
+    versions: dict[str, str]
+    clock_source: str | None
+    perf_event_paranoid: int | None
+    sysctls: dict[str, str] = {}
+    load_average: list[float]
+    devices: list[Device] = []
+    tester_cpus: list[int]
+    node_cpus: list[int]
