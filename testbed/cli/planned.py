@@ -8,18 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from testbed.running import journal, rundir
-from testbed.running.plan import (
-    Hear,
-    MakeCable,
-    MakeNamespace,
-    MakePort,
-    Operation,
-    Plan,
-    difference,
-    operation_to_json,
-    plan,
-)
+from testbed import rundir
+from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
+from testbed.running import journal
+from testbed.running.plan import Operation, Plan, difference, operation_to_json, plan
 from testbed.topology.model import Topology
 
 

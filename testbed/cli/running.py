@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from testbed.errors import InputError, Lacking
 
 if TYPE_CHECKING:
-    from testbed.running.rundir import RunDir
+    from testbed.rundir import RunDir
     from testbed.topology.model import Topology
 
 
@@ -23,7 +23,7 @@ def require_root() -> None:
 
 def names() -> list[str]:
     """The testbeds that are up, and those of which something is left."""
-    from testbed.running import rundir
+    from testbed import rundir
 
     require_root()
     return [found.name for found in rundir.all_run_dirs()]
@@ -46,7 +46,7 @@ def named_or_only(name: str | None) -> str:
 
 def topology_of(name: str | None) -> tuple[RunDir, Topology]:
     """The run directory and the topology of a testbed that is up; `InputError` if it is not."""
-    from testbed.running import rundir
+    from testbed import rundir
     from testbed.running.running import read_topology
 
     run = rundir.run_dir(named_or_only(name))

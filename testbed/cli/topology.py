@@ -152,7 +152,7 @@ def schema(what: str) -> None:
     Editors check and complete with it.
     """
     from testbed import console
-    from testbed.files.schema import schema_for
+    from testbed.schema import schema_for
 
     console.print_json(schema_for(what))
 

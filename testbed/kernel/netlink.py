@@ -21,7 +21,7 @@ from agent.linux import netif
 from testbed.errors import Lacking
 from testbed.kernel import netns
 from testbed.kernel.hearing import KernelError, MediumPorts
-from testbed.running.plan import Hear, MakeCable, MakeNamespace, MakePort
+from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
 from testbed.topology.model import RADIO_INTERFACE
 
 # Interfaces made in a node's namespace say nothing of their own accord: no router solicitation, no

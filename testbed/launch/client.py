@@ -20,7 +20,7 @@ from testbed.errors import TestbedError
 from testbed.kernel import processes
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec, NodeStatus
-from testbed.running.rundir import RunDir, last_line
+from testbed.rundir import RunDir, last_line
 
 __all__ = ["Launcher", "LauncherGone", "NodeSpec", "NodeStatus", "Snapshot", "spawn"]
 

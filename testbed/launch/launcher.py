@@ -28,7 +28,7 @@ from testbed.launch import child as launch_child
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec
 from testbed.launch.server import Promise, Server
-from testbed.running.rundir import RunDir
+from testbed.rundir import RunDir
 
 _LONGEST_EVENT: Final = 1 << 16
 _STOP_S: Final = 2.0

@@ -13,7 +13,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from testbed.running.rundir import RunDir
+from testbed.rundir import RunDir
 
 
 def ask(

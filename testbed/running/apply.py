@@ -16,17 +16,10 @@ from testbed.errors import TestbedError
 from testbed.interrupts import Interrupts
 from testbed.kernel import netns
 from testbed.kernel.netlink import Kernel
+from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
 from testbed.launch.client import Launcher, LauncherError, NodeStatus
 from testbed.running.journal import Entry, Journal
-from testbed.running.plan import (
-    Difference,
-    Hear,
-    MakeCable,
-    MakeNamespace,
-    MakePort,
-    Operation,
-    StartNode,
-)
+from testbed.running.plan import Difference, Operation, StartNode
 
 Progress = Callable[[str, int, int], None]
 """Told the phase, how many of its steps are done, and how many there are."""

@@ -15,22 +15,14 @@ from testbed.errors import TestbedError
 from testbed.interrupts import Interrupts
 from testbed.kernel import netns
 from testbed.kernel.netlink import Kernel, has_radio
+from testbed.kernel.operations import MakeCable, MakeNamespace, MakePort
 from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Spawned, spawn
+from testbed.rundir import RunDir
 from testbed.running import joining, journal, removal
 from testbed.running.apply import Applier, Timeline
 from testbed.running.joining import NotReady
 from testbed.running.journal import Journal, State
-from testbed.running.plan import (
-    Difference,
-    MakeCable,
-    MakeNamespace,
-    MakePort,
-    Plan,
-    StartNode,
-    difference,
-    plan,
-)
-from testbed.running.rundir import RunDir
+from testbed.running.plan import Difference, Plan, StartNode, difference, plan
 from testbed.running.running import Running, port_numbers, read_topology
 from testbed.topology.model import Topology
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from testbed import rundir
 from testbed.kernel import netns
+from testbed.kernel.operations import MakeCable, MakePort
 from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Snapshot
-from testbed.running import agent_control, journal, rundir
+from testbed.rundir import RunDir
+from testbed.running import agent_control, journal
 from testbed.running.joining import describe_exit
-from testbed.running.plan import MakeCable, MakePort, node_key
-from testbed.running.rundir import RunDir
+from testbed.running.plan import node_key
 from testbed.running.running import NotRunning, read_topology
 from testbed.topology.model import Node, Topology
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testbed.launch.client import Launcher, NodeStatus
+from testbed.rundir import RunDir
 from testbed.running import agent_control
-from testbed.running.rundir import RunDir
 from testbed.topology.model import Topology
 
 _PATIENCE_S: Final = 0.5

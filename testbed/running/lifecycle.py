@@ -10,15 +10,16 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from testbed import rundir
 from testbed.errors import InputError
 from testbed.interrupts import Interrupts, Terminated
 from testbed.kernel import limits, netns
-from testbed.running import journal, removal, rundir
+from testbed.rundir import Busy, RunDir
+from testbed.running import journal, removal
 from testbed.running.apply import Phase, Progress, Timeline
 from testbed.running.bringup import BringUp
 from testbed.running.joining import NotReady
 from testbed.running.removal import Removed, down, down_all
-from testbed.running.rundir import Busy, RunDir
 from testbed.running.running import NotRunning, Running, UpReport, attach
 from testbed.topology.model import Topology
 

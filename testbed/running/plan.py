@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from agent.config import AgentConfig, batch_sizes
 from testbed.files.fields import OFF
 from testbed.kernel.netns import MEDIUM_NODE, namespace_name
+from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
 from testbed.launch.messages import NodeSpec
 from testbed.topology import medium
 from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Node, NodeSettings, Topology
@@ -23,51 +24,6 @@ NOBODY: Final = (65534, 65534)
 CONTROL_SOCKET: Final = "agent.sock"
 STATS_FILE: Final = "stats.json"
 """Both in the node's own directory, where it starts: it may be unable to walk there by path."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MakeNamespace:
-    """A network namespace, for a node or (`medium`) for the ports of all nodes."""
-
-    key: str
-    netns: str
-    medium: bool = False
-    needs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MakeCable:
-    """A veth pair whose two ends are the radios of two nodes that hear only each other."""
-
-    key: str
-    netns: tuple[str, str]
-    mac: tuple[str, str]
-    mtu: int
-    needs: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MakePort:
-    """A veth pair: the radio of a node, and its port in the medium, which nobody hears yet."""
-
-    key: str
-    netns: str
-    mac: str
-    medium: str
-    port: str
-    mtu: int
-    needs: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hear:
-    """What comes in at `port` of the medium goes out at exactly `peers`."""
-
-    key: str
-    medium: str
-    port: str
-    peers: tuple[str, ...]
-    needs: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from testbed import rundir
 from testbed.interrupts import Interrupts
 from testbed.kernel import netns, processes
 from testbed.kernel.netlink import Kernel
+from testbed.kernel.operations import MakeNamespace
 from testbed.launch.client import Launcher, LauncherError, LauncherGone
-from testbed.running import journal, rundir
-from testbed.running.plan import MakeNamespace
-from testbed.running.rundir import Busy, RunDir
+from testbed.rundir import Busy, RunDir
+from testbed.running import journal
 
 _ALIAS: Final = "testbed "
 """What the alias of a loopback begins with, before the mark."""

@@ -12,16 +12,18 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from types import TracebackType
 
+from testbed import rundir
 from testbed.errors import InputError, TestbedError
 from testbed.kernel import netns
 from testbed.kernel.netlink import Kernel
+from testbed.kernel.operations import MakePort
 from testbed.launch.client import Launcher, NodeStatus
-from testbed.running import agent_control, joining, journal, rundir
+from testbed.rundir import RunDir
+from testbed.running import agent_control, joining, journal
 from testbed.running.apply import Phase
 from testbed.running.joining import NotReady
 from testbed.running.journal import Journal, State
-from testbed.running.plan import MakePort, StartNode, hear, node_key, node_spec
-from testbed.running.rundir import RunDir
+from testbed.running.plan import StartNode, hear, node_key, node_spec
 from testbed.topology.model import NodeSettings, Topology
 
 

@@ -14,10 +14,10 @@ from pydantic_core import CoreSchema
 from testbed import targets
 from testbed.files import units
 from testbed.files.fields import Blank, Choice, JsonSchema, Quantity, Text, Whole, refuse
-from testbed.files.settings import Settings
 from testbed.files.validation import Strict
 from testbed.scenario.model import DIRECTIONS, KINDS, PASSES, PATHS
 from testbed.topology.file import LONGEST_NAME, NODE_NAME
+from testbed.topology.settings import Settings
 
 MAX = "max"
 

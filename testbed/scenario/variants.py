@@ -14,9 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 from testbed.files.document import Place
 from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
-from testbed.files.settings import Settings, said
 from testbed.scenario.file import VariantBody
 from testbed.scenario.model import PASSES, PassName, Variant
+from testbed.topology.settings import Settings, said
 
 _SETTINGS = tuple(name for name in Settings.model_fields)
 

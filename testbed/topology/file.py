@@ -14,9 +14,9 @@ from pydantic_core import CoreSchema
 
 from testbed.files.document import kind_of
 from testbed.files.fields import Address, Blank, JsonSchema, Point, Prefix, Text, counted, refuse
-from testbed.files.settings import KindedSettings, Settings
 from testbed.files.validation import Strict
 from testbed.topology import model
+from testbed.topology.settings import KindedSettings, Settings
 
 NODE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]*"
 TESTBED_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_-]*"

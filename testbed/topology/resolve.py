@@ -12,11 +12,11 @@ from typing import cast
 from testbed.files.document import Document, Place
 from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
-from testbed.files.settings import KindedSettings, Settings, merge
 from testbed.topology import addressing, model
 from testbed.topology.adjacency import Adjacency
 from testbed.topology.file import Body, NodeBody, TopologyFile
 from testbed.topology.given_addresses import check_prefix, given
+from testbed.topology.settings import KindedSettings, Settings, merge
 
 Kinds = dict[str, str | None]
 

@@ -17,6 +17,22 @@ FORBIDDEN = (
     ("agent.engines", "agent.protocol"),
     ("agent.linux", "agent"),
     ("agent.linux", "testbed"),
+    ("testbed.files", "testbed.topology"),
+    ("testbed.files", "testbed.scenario"),
+    ("testbed.topology", "testbed.kernel"),
+    ("testbed.topology", "testbed.scenario"),
+    ("testbed.kernel", "testbed.launch"),
+    ("testbed.kernel", "testbed.running"),
+    ("testbed.launch", "testbed.running"),
+    ("testbed.scenario", "testbed.kernel"),
+    ("testbed.scenario", "testbed.running"),
+    ("testbed.traffic", "testbed.running"),
+    ("testbed.traffic", "testbed.experiment"),
+    ("testbed.measure", "testbed.traffic"),
+    ("testbed.measure", "testbed.experiment"),
+    ("testbed.running", "testbed.experiment"),
+    ("testbed.results", "testbed.measure"),
+    ("testbed.results", "testbed.experiment"),
 )
 
 # Of these packages, a module outside them may import only what is listed.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed import results, targets
-from testbed.files.schema import schema_for
+from testbed.schema import schema_for
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from running_helpers import make_topology
 
+from testbed.kernel.operations import MakeNamespace
 from testbed.running import journal
 from testbed.running.journal import Journal, JournalError
-from testbed.running.plan import MakeNamespace, plan
+from testbed.running.plan import plan
 
 PLAN = plan(make_topology("t", ["rsu", "a", "b"], segments=[["rsu", "a", "b"]]))
 

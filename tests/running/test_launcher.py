@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from running_helpers import SLEEPER
 
+from testbed import rundir
 from testbed.kernel import netns, processes
 from testbed.launch import client as launch_client
 from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeSpec
-from testbed.running import rundir
+from testbed.rundir import RunDir
 from testbed.running.journal import Journal
-from testbed.running.rundir import RunDir
 
 WaitUntil = Callable[..., None]
 
@@ -283,7 +283,7 @@ def test_it_is_nobodys_child_and_outlives_who_started_it(run: RunDir) -> None:
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
         "from test_launcher import start\n"
-        "from testbed.running.rundir import RunDir\n"
+        "from testbed.rundir import RunDir\n"
         "start(RunDir(Path(sys.argv[2]))).close()\n"
     )
     here = str(Path(__file__).parent)

@@ -17,13 +17,14 @@ from pathlib import Path
 import pytest
 from running_helpers import Radio, leftovers, make_topology
 
+from testbed import rundir
 from testbed.errors import InputError, Lacking, TestbedError
 from testbed.kernel import limits, netns, processes
 from testbed.kernel import netlink as kernel
-from testbed.running import journal, lifecycle, rundir
+from testbed.kernel.operations import Hear, MakePort
+from testbed.rundir import BASE_VARIABLE, RunDir
+from testbed.running import journal, lifecycle
 from testbed.running.lifecycle import Busy, NotRunning, Running
-from testbed.running.plan import Hear, MakePort
-from testbed.running.rundir import BASE_VARIABLE, RunDir
 from testbed.topology.loader import load_topology
 from testbed.topology.model import Topology
 

@@ -14,7 +14,7 @@ import pytest
 
 from testbed.kernel import netns
 from testbed.kernel.netlink import Kernel
-from testbed.running.plan import MakeNamespace
+from testbed.kernel.operations import MakeNamespace
 
 pytestmark = pytest.mark.usefixtures("root")
 

@@ -9,12 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running_helpers import make_topology
 
+from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
 from testbed.running.plan import (
     Difference,
-    Hear,
-    MakeCable,
-    MakeNamespace,
-    MakePort,
     Operation,
     Plan,
     StartNode,

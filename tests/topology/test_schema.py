@@ -13,7 +13,7 @@ import pytest
 from testbed import shipped
 from testbed.errors import InputError
 from testbed.files import yamlfile
-from testbed.files.schema import DIALECT, schema_for
+from testbed.schema import DIALECT, schema_for
 
 SORTS = {"topology": "topologies", "scenario": "scenarios"}
 

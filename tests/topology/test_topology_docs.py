@@ -9,7 +9,7 @@ import pytest
 
 from testbed.files import yamlfile
 from testbed.files.fields import counted
-from testbed.files.schema import schema_for
+from testbed.schema import schema_for
 from testbed.topology.loader import topology_of
 from testbed.topology.model import Topology
 
