@@ -1,7 +1,8 @@
 """Where a testbed keeps what must outlive the command that made it: one directory of root's each.
 
-Holds the journal, the topology as it was resolved, the launcher's socket and log, and a directory
-for every node. Must not know what the files say. The base is /run/testbed, or $TESTBED_RUN_DIR.
+Holds the journal, the topology as it was resolved, the launcher's socket and log, a log and a
+directory for every node. Must not know what the files say. The base is /run/testbed, or
+$TESTBED_RUN_DIR.
 """
 
 from __future__ import annotations
@@ -78,13 +79,18 @@ class RunDir:
         """A directory for every node is in here."""
         return self.path / "nodes"
 
+    @property
+    def logs(self) -> Path:
+        """What every node printed is in here."""
+        return self.path / "logs"
+
     def node(self, name: str) -> Path:
         """The node's own directory, in which it starts."""
         return self.nodes / name
 
     def node_log(self, name: str) -> Path:
         """What the node printed."""
-        return self.node(name) / "log"
+        return self.logs / name
 
     def control_socket(self, name: str) -> Path:
         """Where the node's agent answers."""
@@ -226,8 +232,9 @@ def remove(run: RunDir) -> list[str]:
 
     Call it while holding the lock. What others put there stays, and is returned by path.
     """
-    if run.nodes.is_dir() and not run.nodes.is_symlink():
-        shutil.rmtree(run.nodes)
+    for directory in (run.nodes, run.logs):
+        if directory.is_dir() and not directory.is_symlink():
+            shutil.rmtree(directory)
     # The journal nearly last: as long as anything is there, it tells whose.
     for path in (
         run.topology,

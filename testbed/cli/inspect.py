@@ -98,9 +98,10 @@ def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
     from testbed import console
 
     wrong = any(node.why for node in nodes)
+    restarted = any(node.restarts for node in nodes)
     columns = ("node", "kind", "state", "upstream", "rsu", "hops", "engines", "ipv4", "ipv6", "pid")
     console.print_table(
-        (*columns, "why") if wrong else columns,
+        (*columns, *(("restarts",) if restarted else ()), *(("why",) if wrong else ())),
         (
             (
                 node.name,
@@ -113,6 +114,7 @@ def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
                 node.ipv4,
                 node.ipv6,
                 node.pid,
+                *((node.restarts,) if restarted else ()),
                 *((node.why,) if wrong else ()),
             )
             for node in nodes

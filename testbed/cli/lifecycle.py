@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long agents have to be ready and OBUs to find an upstream.",
 )
+@click.option(
+    "--restart/--no-restart",
+    default=True,
+    show_default=True,
+    help="Start a node again that dies, with growing pauses.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be done, in order, and do nothing.")
 @format_option
 def up(
@@ -30,6 +36,7 @@ def up(
     topology: str | None,
     name: str | None,
     wait: float,
+    restart: bool,
     dry_run: bool,
     format: str,
 ) -> None:
@@ -58,7 +65,7 @@ def up(
         def progress(phase: str, done: int, total: int) -> None:
             steps.step(phase, done=done, total=total, told=f"{done}/{total}")
 
-        with lifecycle.up(loaded, wait_s=wait, progress=progress) as running:
+        with lifecycle.up(loaded, wait_s=wait, progress=progress, restart=restart) as running:
             report = running.report
     if report is None:
         raise AssertionError("`up` reports what it did")

@@ -53,6 +53,7 @@ def _identity(node: NodeView) -> Table:
         ("pid", node.pid),
         ("up for", None if node.uptime_s is None else f"{node.uptime_s:.1f} s"),
         ("exit code", node.exit_status),
+        ("restarts", node.restarts or None),
     ]
     return ("node", node.name), [row for row in rows if row[1] not in (None, "")]
 

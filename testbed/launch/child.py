@@ -23,7 +23,6 @@ from testbed.launch.messages import NodeSpec
 
 EVENTS_FD: Final = 3
 _LIFELINE_FD: Final = 4
-_LOG: Final = "log"
 _PR_SET_PDEATHSIG: Final = 1
 _EXIT_NOT_STARTED: Final = 70
 """EX_SOFTWARE of sysexits.h: the node never came to be."""
@@ -38,13 +37,15 @@ def preload() -> None:
     import agent.runtime  # noqa: F401
 
 
-def prepare(spec: NodeSpec, directory: Path) -> None:
+def prepare(spec: NodeSpec, directory: Path, log: Path) -> None:
     """The node's own directory, owned by whom it runs as, without what the node before left.
 
-    The log is there from the start, and goes on where that of the node before ended.
+    The log is there from the start, and goes on where that of the node before ended. It is not in
+    that directory, where a node could put a link to another file in its place.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (directory / _LOG).touch(mode=0o600)
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    log.touch(mode=0o600)
     if spec.config is not None:
         if spec.config.run_as is not None:
             os.chown(directory, *spec.config.run_as)
@@ -54,12 +55,12 @@ def prepare(spec: NodeSpec, directory: Path) -> None:
 
 
 def become(
-    spec: NodeSpec, directory: Path, *, events: int, lifeline: int, launcher: int
+    spec: NodeSpec, directory: Path, log: Path, *, events: int, lifeline: int, launcher: int
 ) -> NoReturn:
     """Turn this just forked child into the node; never returns, whatever happens."""
     status = _EXIT_NOT_STARTED
     try:
-        status = _run(spec, directory, events=events, lifeline=lifeline, launcher=launcher)
+        status = _run(spec, directory, log, events=events, lifeline=lifeline, launcher=launcher)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -71,11 +72,13 @@ def become(
         os._exit(status)
 
 
-def _run(spec: NodeSpec, directory: Path, *, events: int, lifeline: int, launcher: int) -> int:
+def _run(
+    spec: NodeSpec, directory: Path, log: Path, *, events: int, lifeline: int, launcher: int
+) -> int:
     os.setsid()
-    log = os.open(directory / _LOG, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    _keep({0: null, 1: log, 2: log, EVENTS_FD: events, _LIFELINE_FD: lifeline})
+    _keep({0: null, 1: said, 2: said, EVENTS_FD: events, _LIFELINE_FD: lifeline})
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -94,12 +94,15 @@ class Launcher:
         """Disconnect."""
         self.close()
 
-    def start(self, specs: Sequence[NodeSpec]) -> None:
+    def start(self, specs: Sequence[NodeSpec], *, restart: bool = False) -> None:
         """Start these nodes; they are `starting` when this returns.
+
+        With `restart` a node that was ready and ends with a failure that nobody asked for is
+        started again: see `testbed.launch.restarts`.
 
         :raises LauncherError: one is running already, or could not be started.
         """
-        self._ask(launch_messages.start_request(specs))
+        self._ask(launch_messages.start_request(specs, restart=restart))
 
     def stop(self, names: Collection[str] | None = None, timeout_s: float = 2.0) -> Snapshot:
         """Ask these nodes (None: all) to leave, kill those still there after `timeout_s`, wait."""

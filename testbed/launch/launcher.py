@@ -17,7 +17,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from testbed.kernel.processes import MARK_VARIABLE, start_ticks
 from testbed.launch import child as launch_child
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec
+from testbed.launch.restarts import LIMIT, Restarts
 from testbed.launch.server import Promise, Server
 from testbed.rundir import RunDir
 
@@ -37,7 +38,10 @@ _STOP_S: Final = 2.0
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """A child. `events` and `pidfd` are -1 once closed; `kill_at` is set while it is to leave."""
+    """A child. `events` and `pidfd` are -1 once closed; `kill_at` is set while it is to leave.
+
+    `restarts` is None for a node that stays where it died; `restart_at` is set while it waits.
+    """
 
     spec: NodeSpec
     pid: int
@@ -54,6 +58,9 @@ class _Node:
     engines: Mapping[str, Any] | None = None
     error: str | None = None
     buffer: bytes = b""
+    restarts: Restarts | None = None
+    restart_at: float | None = None
+    ended_before: int | None = None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -68,6 +75,9 @@ class _Node:
             "upstream": self.upstream,
             "engines": self.engines,
             "error": self.error,
+            "restarts": 0 if self.restarts is None else self.restarts.total,
+            "restart_at_ns": None if self.restart_at is None else int(self.restart_at * 1e9),
+            "ended_before": self.ended_before,
         }
 
 
@@ -98,6 +108,7 @@ class Launcher:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
             self._kill_the_late()
+            self._start_the_due()
             self._server.answer_the_due()
         self._server.answer_all()
         self._run.launcher_socket.unlink(missing_ok=True)
@@ -107,9 +118,9 @@ class Launcher:
     def _alive(self) -> list[_Node]:
         return [node for node in self._nodes.values() if node.state != "exited"]
 
-    def _start(self, spec: NodeSpec) -> None:
-        directory = self._run.node(spec.name)
-        launch_child.prepare(spec, directory)
+    def _start(self, spec: NodeSpec, restarts: Restarts | None) -> _Node:
+        directory, log = self._run.node(spec.name), self._run.node_log(spec.name)
+        launch_child.prepare(spec, directory, log)
         own_pid = os.getpid()
         events, events_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
@@ -121,6 +132,7 @@ class Launcher:
                     launch_child.become(
                         spec,
                         directory,
+                        log,
                         events=events_end,
                         lifeline=self._lifeline,
                         launcher=own_pid,
@@ -147,11 +159,13 @@ class Launcher:
             started_ns=now,
             since_ns=now,
             start_ticks=start_ticks(pid) or 0,
+            restarts=restarts,
         )
         self._nodes[spec.name] = node
         self._serial += 1
         self._selector.register(events, selectors.EVENT_READ, lambda: self._heard(node))
         self._selector.register(node.pidfd, selectors.EVENT_READ, lambda: self._exited(node))
+        return node
 
     def _heard(self, node: _Node) -> None:
         if node.events < 0:
@@ -209,11 +223,54 @@ class Launcher:
         os.close(node.pidfd)
         node.pidfd = -1
         node.exit_status = os.waitstatus_to_exitcode(status)
+        was_ready = node.state == "ready"
         node.upstream = None
         node.kill_at = None
         self._turn(node, "exited")
         if not node.asked:
             print(f"{node.spec.name}: exited with {node.exit_status}", file=sys.stderr, flush=True)
+            # What never worked would not the next time; what ended well wanted to.
+            if node.exit_status and (was_ready or node.ended_before is not None):
+                self._plan_restart(node, lasted_s=(node.since_ns - node.started_ns) / 1e9)
+
+    def _plan_restart(self, node: _Node, *, lasted_s: float) -> None:
+        if node.restarts is None or self._leaving:
+            return
+        pause_s = node.restarts.pause_s(lasted_s)
+        ended = f"launcher: {node.spec.name} {_how(node.exit_status or 0)}"
+        if pause_s is None:
+            self._note(node, f"{ended}; after {LIMIT} restarts in a row it stays where it is")
+            return
+        node.restart_at = time.monotonic() + pause_s
+        number = node.restarts.row
+        self._note(node, f"{ended}; started again in {pause_s:g} s ({number} of {LIMIT} in a row)")
+        self._serial += 1
+
+    def _note(self, node: _Node, text: str) -> None:
+        """Say something in the node's own log, where whoever wonders about it looks."""
+        with suppress(OSError), self._run.node_log(node.spec.name).open("a") as log:
+            print(text, file=log)
+
+    def _start_the_due(self) -> None:
+        now = time.monotonic()
+        for node in list(self._nodes.values()):
+            if node.restart_at is None or node.restart_at > now:
+                continue
+            node.restart_at = None
+            try:
+                again = self._start(node.spec, node.restarts)
+            except OSError as error:
+                self._note(node, f"launcher: {node.spec.name} could not be started: {error}")
+                self._plan_restart(node, lasted_s=0.0)
+            else:
+                again.ended_before = node.exit_status
+
+    def _give_up(self, nodes: Iterable[_Node]) -> None:
+        """Those that wait to be started again stay where they are, as if they had been asked to."""
+        for node in nodes:
+            if node.restart_at is not None:
+                node.restart_at = None
+                node.asked = True
 
     def _signal(self, node: _Node, number: signal.Signals) -> None:
         if node.pidfd < 0:
@@ -241,7 +298,12 @@ class Launcher:
     # -- requests
 
     def _patience(self) -> float | None:
-        times = [node.kill_at for node in self._nodes.values() if node.kill_at is not None]
+        times = [
+            time
+            for node in self._nodes.values()
+            for time in (node.kill_at, node.restart_at)
+            if time is not None
+        ]
         if (deadline := self._server.next_deadline()) is not None:
             times.append(deadline)
         return max(0.0, min(times) - time.monotonic()) if times else None
@@ -253,18 +315,24 @@ class Launcher:
 
     def _leave(self, timeout_s: float) -> None:
         self._leaving = True
+        self._give_up(self._nodes.values())
         self._let_go(self._alive(), timeout_s)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Promise:
         match request["cmd"]:
             case "start":
-                self._start_all([NodeSpec.from_json(spec) for spec in request["specs"]])
+                specs = [NodeSpec.from_json(spec) for spec in request["specs"]]
+                self._start_all(specs, restart=bool(request["restart"]))
                 return {"ok": True}
             case "stop":
                 names = request["names"]
-                chosen = [
-                    node for node in self._alive() if names is None or node.spec.name in names
+                named = [
+                    node
+                    for node in self._nodes.values()
+                    if names is None or node.spec.name in names
                 ]
+                self._give_up(named)
+                chosen = [node for node in named if node.state != "exited"]
                 self._let_go(chosen, float(request["timeout_s"]))
                 return Promise(
                     due=lambda: all(node.state == "exited" for node in chosen),
@@ -291,14 +359,14 @@ class Launcher:
             case command:
                 raise ValueError(f"no such command: {command!r}")
 
-    def _start_all(self, specs: list[NodeSpec]) -> None:
+    def _start_all(self, specs: list[NodeSpec], *, restart: bool) -> None:
         if self._leaving:
             raise RuntimeError("shutting down")
         running = {node.spec.name for node in self._alive()}
         if twice := [spec.name for spec in specs if spec.name in running]:
             raise RuntimeError(f"already running: {', '.join(twice)}")
         for spec in specs:
-            self._start(spec)
+            self._start(spec, Restarts() if restart else None)
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -307,6 +375,14 @@ class Launcher:
             "serial": self._serial,
             "nodes": [node.describe() for node in self._nodes.values()],
         }
+
+
+def _how(exit_status: int) -> str:
+    """In words how a process ended."""
+    if exit_status < 0:
+        with suppress(ValueError):
+            return f"was killed by {signal.Signals(-exit_status).name}"
+    return f"ended with status {exit_status}"
 
 
 def _is_ours(run: RunDir) -> bool:

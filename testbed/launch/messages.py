@@ -78,7 +78,9 @@ class NodeStatus:
     beyond doubt. `exit_status` is that of the process, negative for a signal, None while it lives.
     `asked` tells that the exit was wanted. `since_ns` (CLOCK_MONOTONIC) is when `state` began.
     `upstream` and `engines` are what the agent said last; a command says nothing. `error` is why
-    a program could not be started.
+    a program could not be started. `restarts` counts how often it was started again after it had
+    died, `ended_before` is how the process before ended (None for the first), and `restart_at_ns`
+    (CLOCK_MONOTONIC) is when it will be started again, None if it will not.
     """
 
     name: str
@@ -92,6 +94,9 @@ class NodeStatus:
     upstream: Mapping[str, Any] | None = None
     engines: Mapping[str, Any] | None = None
     error: str | None = None
+    restarts: int = 0
+    restart_at_ns: int | None = None
+    ended_before: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -104,9 +109,9 @@ class NodeStatus:
         return cls(**values)
 
 
-def start_request(specs: Sequence[NodeSpec]) -> dict[str, Any]:
-    """Ask for these nodes to be started."""
-    return {"cmd": "start", "specs": [spec.to_json() for spec in specs]}
+def start_request(specs: Sequence[NodeSpec], *, restart: bool) -> dict[str, Any]:
+    """Ask for these nodes to be started, and with `restart` again when they die."""
+    return {"cmd": "start", "specs": [spec.to_json() for spec in specs], "restart": restart}
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

@@ -71,14 +71,19 @@ class Applier:
         entries: Mapping[str, Entry],
         timeline: Timeline,
         interrupts: Interrupts,
+        restart: bool = False,
     ) -> None:
-        """`entries` is what the journal says is there, `mark` what namespaces are marked with."""
+        """`entries` is what the journal says is there, `mark` what namespaces are marked with.
+
+        With `restart` the launcher starts nodes again that die.
+        """
         self._kernel = kernel
         self._journal = journal
         self._mark = mark
         self._inodes = {key: entry.inode for key, entry in entries.items()}
         self._timeline = timeline
         self._interrupts = interrupts
+        self._restart = restart
 
     def undo(self, difference: Difference, launcher: Launcher | None) -> None:
         """Take away what is not wanted any more. Without a launcher no node runs."""
@@ -182,7 +187,7 @@ class Applier:
         for node in nodes:
             self._journal.begin(node)
         try:
-            launcher.start([node.spec for node in nodes])
+            launcher.start([node.spec for node in nodes], restart=self._restart)
         except LauncherError as error:
             raise LauncherError(
                 f"{error} (nodes {', '.join(n.spec.name for n in nodes)})"

@@ -42,12 +42,15 @@ class BringUp:
         timeline: Timeline,
         interrupts: Interrupts,
         wait_s: float,
+        *,
+        restart: bool = False,
     ) -> None:
         self._topology = topology
         self._run = run
         self._timeline = timeline
         self._interrupts = interrupts
         self._wait_s = wait_s
+        self._restart = restart
         self.reconciled = False
         self.made = Difference()
         self.not_ready: tuple[NotReady, ...] = ()
@@ -111,6 +114,7 @@ class BringUp:
                 entries=state.entries,
                 timeline=self._timeline,
                 interrupts=self._interrupts,
+                restart=self._restart,
             )
             applier.undo(self.made, launcher)
             with netns.directory():

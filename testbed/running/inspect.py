@@ -44,6 +44,7 @@ class NodeView:
 
     `medium` is "cable", or the name of its port in the medium's namespace. `engines` is what its
     agent asked for and uses, `stats` all that it counts; both None where no agent tells.
+    `restarts` counts how often it was started again after it had died.
     """
 
     name: str
@@ -62,6 +63,7 @@ class NodeView:
     upstream: UpstreamView | None
     engines: Mapping[str, Any] | None
     stats: Mapping[str, Any] | None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,6 +206,7 @@ def _view(
         upstream=None if status is None else _upstream(topology, status.upstream),
         engines=None if status is None else status.engines,
         stats=stats,
+        restarts=0 if status is None else status.restarts,
     )
 
 
@@ -216,7 +219,15 @@ def _state(node: Node, status: NodeStatus | None, *, lost: bool) -> tuple[NodeSt
         if node.kind == "obu" and status.state == "ready" and status.upstream is None:
             return status.state, None if node.command is not None else "no upstream"
         return status.state, None
-    return ("stopped", None) if status.asked else ("exited", describe_exit(status))
+    if status.asked:
+        return "stopped", None
+    why = describe_exit(status)
+    if status.restart_at_ns is not None:
+        left_s = max(0, status.restart_at_ns - time.monotonic_ns()) / 1e9
+        why += f"; started again in {left_s:.1f} s"
+    elif status.restarts:
+        why += f"; not started again after {status.restarts} restarts"
+    return "exited", why
 
 
 def _radio(state: journal.State, name: str) -> str | None:

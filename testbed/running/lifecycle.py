@@ -51,14 +51,16 @@ def up(
     agents: bool | Collection[str] = True,
     cables: bool = True,
     cpus: Mapping[str, tuple[int, ...]] | None = None,
+    restart: bool = False,
 ) -> Running:
     """Make `topology` real, or make a testbed of that name that is up equal to it.
 
     Waits up to `wait_s` for agents that are ready and OBUs that have an upstream; which have not
     is in the report of what returns, and no failure. `agents` names the nodes that get a process.
     With `cables` False every radio is in the medium, so that `Running.rewire` can move it. `cpus`
-    pins nodes. If anything fails, and on Ctrl-C or SIGTERM, a new testbed is undone, and one that
-    was up before is brought back to what it was.
+    pins nodes. With `restart` nodes that die are started again, but not those that
+    `Running.restart` started. If anything fails, and on Ctrl-C or SIGTERM, a new testbed is undone,
+    and one that was up before is brought back to what it was.
 
     :raises Lacking: rights or limits do not suffice; nothing was made.
     :raises Busy: another command is working on a testbed of that name.
@@ -81,7 +83,7 @@ def up(
     with Interrupts() as interrupts:
         _clear_stale(run)
         with rundir.locked(run, create=True):
-            bringing = BringUp(topology, run, timeline, interrupts, wait_s)
+            bringing = BringUp(topology, run, timeline, interrupts, wait_s, restart=restart)
             running = bringing.go(agents=agents, cables=cables, cpus=cpus)
     running.report = UpReport(
         phases=tuple(timeline.phases),

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,14 +101,32 @@ def test_inspect_shows_every_node_and_its_upstream(pair: str) -> None:
     assert (summary["name"], summary["ready"], summary["joined"]) == (pair, 2, 1)
 
 
-def test_an_agent_that_died_is_seen(pair: str) -> None:
-    pid = json.loads(run("inspect", "obu1", "--format", "json").stdout)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 5
+def obu1_once(wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What `inspect` says of obu1, as soon as it is what is wanted."""
+    deadline = time.monotonic() + 10
     while True:
-        node = json.loads(run("inspect", "obu1", "--format", "json").stdout)
-        if node["state"] != "ready" or time.monotonic() > deadline:
-            break
+        node: dict[str, Any] = json.loads(run("inspect", "obu1", "--format", "json").stdout)
+        if wanted(node):
+            return node
+        assert time.monotonic() < deadline, node
+
+
+def test_an_agent_that_dies_is_started_again_and_that_is_seen(pair: str) -> None:
+    before = obu1_once(lambda node: node["state"] == "ready")
+    os.kill(before["pid"], signal.SIGKILL)
+    after = obu1_once(lambda node: bool(node["restarts"]) and node["upstream"] is not None)
+    assert (after["state"], after["why"], after["restarts"]) == ("ready", None, 1)
+    assert after["pid"] != before["pid"]
+    assert "restarts" in run("inspect").stdout
+    assert "restarts" in run("inspect", "obu1").stdout
+    assert "launcher: obu1 was killed by SIGKILL; started again in" in run("logs", "obu1").stdout
+
+
+def test_an_agent_that_is_not_to_be_started_again_is_seen_dead(pair: str) -> None:
+    run("down", pair)
+    assert run("up", "pair", "-n", pair, "--no-restart").returncode == 0
+    os.kill(obu1_once(lambda node: True)["pid"], signal.SIGKILL)
+    node = obu1_once(lambda node: bool(node["state"] != "ready"))
     assert (node["state"], node["why"]) == ("exited", "killed by SIGKILL")
     assert "killed by SIGKILL" in run("inspect").stdout
 

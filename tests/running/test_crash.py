@@ -148,7 +148,7 @@ def test_orchestrator_and_launcher_killed_together(run_dir: Path, testbed_name: 
 def test_down_killed_at_any_moment_is_finished_by_the_next(
     run_dir: Path, testbed_name: str
 ) -> None:
-    script = "import sys; from testbed import lifecycle; lifecycle.down(sys.argv[2])"
+    script = "import sys; from testbed.running import lifecycle; lifecycle.down(sys.argv[2])"
     chance = random.Random(21)
     for _ in range(10):
         lifecycle.up(road(testbed_name)).close()

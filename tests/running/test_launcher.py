@@ -19,7 +19,7 @@ from running_helpers import SLEEPER
 from testbed import rundir
 from testbed.kernel import netns, processes
 from testbed.launch import client as launch_client
-from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeSpec
+from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeSpec, NodeStatus
 from testbed.rundir import RunDir
 from testbed.running.journal import Journal
 
@@ -299,7 +299,7 @@ def test_it_is_nobodys_child_and_outlives_who_started_it(run: RunDir) -> None:
 def test_it_loads_nothing_that_an_agent_does_not_need() -> None:
     """Every node carries in memory what the launcher has loaded."""
     script = (
-        "import sys; from testbed import launch_child, launcher; launch_child.preload()\n"
+        "import sys; from testbed.launch import child, launcher; child.preload()\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))\n"
     )
     loaded = subprocess.run(
@@ -342,3 +342,65 @@ def test_who_waits_for_news_is_answered_when_it_ends(run: RunDir, launcher: Laun
         launcher.shutdown(timeout_s=0.2)
         assert time.monotonic() - begun < 5
         assert json.loads(sock.recv(4096))["ok"]
+
+
+def kill(launcher: Launcher) -> NodeStatus:
+    """Kill the node; its status once the launcher has seen that."""
+    node = launcher.status()["n"]
+    os.kill(node.pid, signal.SIGKILL)
+    return launcher.wait(lambda nodes: nodes["n"].pid != node.pid or not nodes["n"].alive, 5).nodes[
+        "n"
+    ]
+
+
+def test_a_node_that_is_killed_is_started_again(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    launcher.start([program("n", there)], restart=True)
+    first = launcher.wait(all_in("ready"), 5).nodes["n"]
+    died = kill(launcher)
+    if not died.alive:  # on a busy machine nobody may have seen it dead
+        assert (died.state, died.exit_status) == ("exited", -signal.SIGKILL)
+        assert died.restart_at_ns is not None
+    again = launcher.wait(all_in("ready"), 5).nodes["n"]
+    assert again.pid != first.pid
+    assert (again.restarts, again.ended_before) == (1, -signal.SIGKILL)
+    assert again.restart_at_ns is None
+    said = run.node_log("n").read_text()
+    assert "n was killed by SIGKILL; started again in 0.25 s (1 of 8 in a row)" in said
+
+
+def test_a_node_that_keeps_failing_is_started_until_it_is_stopped(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    launcher.start([program("n", there, "sh", "-c", "exit 3")], restart=True)
+    launcher.wait(lambda nodes: nodes["n"].restarts >= 3 and not nodes["n"].alive, 10)
+    assert "n ended with status 3; started again in 0.5 s (2 of 8" in run.node_log("n").read_text()
+    stopped = launcher.stop(["n"]).nodes["n"]
+    assert (stopped.state, stopped.asked, stopped.restart_at_ns) == ("exited", True, None)
+    launcher.start([program("n", there)])
+    node = launcher.wait(all_in("ready"), 5).nodes["n"]
+    assert (node.restarts, node.ended_before) == (0, None)
+
+
+def test_a_launcher_that_is_told_to_leave_starts_nothing_again(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    launcher.start([program("n", there)], restart=True)
+    kill(launcher)
+    launcher.shutdown()
+    assert processes.find_marked(run.path) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "restart"),
+    [("exit 0", True), ("exit 3", False), (None, True)],
+    ids=["ended well", "not wanted", "never worked"],
+)
+def test_not_every_node_that_ends_is_started_again(
+    launcher: Launcher, there: str, command: str | None, restart: bool
+) -> None:
+    arguments = ("/no/such/program",) if command is None else ("sh", "-c", command)
+    launcher.start([program("n", there, *arguments)], restart=restart)
+    node = launcher.wait(all_in("exited"), 5).nodes["n"]
+    assert (node.restarts, node.restart_at_ns) == (0, None)

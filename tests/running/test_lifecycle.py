@@ -263,7 +263,7 @@ def test_of_two_racing_for_a_name_one_wins_and_one_is_told(
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from running_helpers import make_topology\n"
-        "from testbed import lifecycle\n"
+        "from testbed.running import lifecycle\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
         "    lifecycle.up(make_topology(sys.argv[2], ['rsu', 'a'], links=[('rsu', 'a')])).close()\n"
