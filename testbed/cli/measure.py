@@ -35,7 +35,7 @@ fail_on_option = click.option(
 
 
 @click.command()
-@click.argument("scenario")
+@click.argument("scenario", required=False)
 @click.option("--quick", is_flag=True, help="Its quick form, which says what it does less of.")
 @click.option(
     "--output",
@@ -43,16 +43,31 @@ fail_on_option = click.option(
     metavar="DIR",
     help="Where result.json and report.md go; a new directory in results/ if not given.",
 )
+@click.option(
+    "--resume",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Go on with the run in this directory that was interrupted or killed.",
+)
 @fail_on_option
 @click.option("--seed", type=click.IntRange(min=0), help="For all that is drawn at random.")
 def run(
-    scenario: str, quick: bool, output: str | None, fail_on: frozenset[str], seed: int | None
+    scenario: str | None,
+    quick: bool,
+    output: str | None,
+    resume: str | None,
+    fail_on: frozenset[str],
+    seed: int | None,
 ) -> None:
     """Measure, compare, and check the documented targets.
 
     SCENARIO is a path, or the name of a shipped scenario (batching). Brings its topology up, makes
     all trials, takes it down, writes the result and its report, and prints the targets with their
-    verdicts. Ctrl-C undoes everything; what was measured until then is written all the same.
+    verdicts. What cannot work here is said before anything is made.
+
+    Ctrl-C undoes everything; what was measured until then is written all the same, and --resume
+    goes on from there, also after a crash: with the same scenario, program and machine, which
+    is checked. Then SCENARIO, --quick and --seed may be left out.
     """
     from testbed import console
     from testbed.experiment.runner import Step, run_scenario, write_reports
@@ -61,9 +76,15 @@ def run(
     from testbed.results.store import FILE_NAME
     from testbed.scenario.loader import load_scenario
 
+    if resume is not None:
+        if output is not None:
+            raise click.UsageError("--resume goes on in its own directory: leave --output out.")
+        scenario, quick, seed = _as_begun(resume, scenario, quick=quick, seed=seed)
+    if scenario is None:
+        raise click.UsageError("Missing argument 'SCENARIO'.")
     loaded = load_scenario(scenario)
     limits.require_rights()
-    place = Path(output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    place = Path(resume or output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
     with _directory(place):
         try:
             with console.Gauge() as gauge:
@@ -74,17 +95,51 @@ def run(
                     )
 
                 result = run_scenario(
-                    loaded, quick=quick, output_dir=place, progress=progress, seed=seed
+                    loaded,
+                    quick=quick,
+                    output_dir=place,
+                    progress=progress,
+                    seed=seed,
+                    resume=resume is not None,
                 )
         except KeyboardInterrupt:
             if (place / FILE_NAME).exists():
-                console.note(f"what was measured until now is in {place / FILE_NAME}")
+                console.note(
+                    f"what was measured until now is in {place / FILE_NAME}; to go on: "
+                    f"testbed run --resume {place}"
+                )
             raise
         written = write_reports(result, place)
     render_terminal(result, console.page(), brief=True)
     files = ", ".join(str(path) for path in (place / FILE_NAME, *written))
     console.note(f"written: {files}; all of it: testbed report {place}")
     _check(result, fail_on)
+
+
+def _as_begun(
+    directory: str, scenario: str | None, *, quick: bool, seed: int | None
+) -> tuple[str, bool, int]:
+    """Scenario, form and seed of the run in that directory, unless what is given contradicts them.
+
+    :raises InputError: there is none, or its scenario came from standard input.
+    """
+    from testbed.errors import InputError
+    from testbed.experiment.runjournal import FILE_NAME, past_of
+
+    header = past_of(directory).header
+    form = header.scenario.form
+    if quick and form != "quick":
+        raise InputError(
+            "the run has another form", file=str(Path(directory) / FILE_NAME), value="--quick",
+            expected=f"the {form} form, as it began",
+        )  # fmt: skip
+    if scenario is None and header.file is None:
+        raise InputError(
+            "the scenario of this run came from standard input",
+            file=str(Path(directory) / FILE_NAME),
+            expected="it again, as SCENARIO",
+        )
+    return scenario or header.file or "", form == "quick", header.seed if seed is None else seed
 
 
 @contextmanager

@@ -1,29 +1,42 @@
 """Runs a scenario: brings up what it needs, makes its trials in order, and always takes it down.
 
-The result is in memory trial by trial and on disk in one piece; what was measured until a Ctrl-C is
-kept. Must not know how a trial is made, nor what the figures come to.
+Each trial is in the journal as soon as it has ended, so that a run that was interrupted, or killed,
+goes on where it was; the result is written in one piece. Must not know how a trial is made, nor
+what the figures come to.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from testbed import results
+from testbed.experiment.feasible import require_feasible
 from testbed.experiment.rigs import Pins
+from testbed.experiment.runjournal import (
+    Header,
+    RunJournal,
+    code_digest,
+    machine_id,
+    require_same,
+)
 from testbed.experiment.trial import Bench
 from testbed.experiment.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
+from testbed.files import yamlfile
 from testbed.measure import environment
 from testbed.measure.cpu import allowed_cpus
 from testbed.results import Result
 from testbed.results.store import save_result, write_atomically
+from testbed.running import lifecycle
 from testbed.scenario.model import Point, Scenario, Variant, shortfalls
 from testbed.traffic.legs import TesterCpus
 
@@ -74,26 +87,41 @@ def run_scenario(
     output_dir: str | Path,
     progress: Progress = lambda _: None,
     seed: int | None = None,
+    resume: bool = False,
 ) -> Result:
     """Make all trials of the scenario and write `result.json` into `output_dir`.
 
     The topology comes up under a name of its own and is gone when this returns or raises. Whatever
     ends it early, Ctrl-C (KeyboardInterrupt) or an error: what was measured so far is written, and
     the exception goes on. A node that dies, and a trial that the tester spoiled, are in the
-    result, not raised.
+    result, not raised. With `resume` it goes on with the run whose journal is in `output_dir`:
+    takes down what that has left, and makes the trials that it has not.
 
-    :raises Lacking: the kernel or the rights do not suffice.
+    :raises InputError: there is a run in `output_dir` already, or, to resume, none or another one.
+    :raises Lacking: the kernel or the rights do not suffice; nothing was made.
     :raises TestbedError: the testbed could not be made.
     """
     run = _Run(scenario, quick=quick, progress=progress, seed=seed)
+    journal = RunJournal(output_dir)
     try:
-        run.go()
-    except BaseException as error:
-        if run.trials:
-            save_result(run.result(ended_by=error), output_dir)
-        raise
-    result = run.result()
-    save_result(result, output_dir)
+        if resume:
+            run.take_up(journal)
+        else:
+            run.begin(journal)
+        try:
+            require_feasible(scenario, quick=quick)
+            run.go()
+        except BaseException as error:
+            if run.trials:
+                save_result(run.result(ended_by=error), output_dir)
+            elif not resume:
+                journal.discard()
+            raise
+        result = run.result()
+        save_result(result, output_dir)
+        journal.discard()
+    finally:
+        journal.close()
     return result
 
 
@@ -114,7 +142,6 @@ class _Run:
     ) -> None:
         self._scenario = scenario
         self._extent = scenario.extent(quick=quick)
-        self._quick = quick
         self._progress = progress
         self._seed = DEFAULT_SEED if seed is None else seed
         self._plan = plan_trials(scenario, quick=quick)
@@ -122,7 +149,8 @@ class _Run:
         self._tester_cpus = tuple(
             sorted({*(self._pins.tester.generator or ()), *(self._pins.tester.sink or ())})
         )
-        self._machine = environment.machine()
+        self._described = _described(scenario, quick=quick)
+        self._environment = self._look_around()
         self._devices: dict[tuple[str, str], results.Device] = {}
         self._notes: dict[str, None] = {} if note is None else {note: None}
         self._began = time.monotonic()
@@ -131,10 +159,48 @@ class _Run:
         self._left = {trial.id: trial for trial in self._plan}
         self._next_id = len(self._plan)
         self._seen: set[str] = set()
-        self.trials: list[results.Trial] = []
+        self._journal: RunJournal | None = None
+        self._made: dict[int, results.Trial] = {}
+        self._stale: list[str] = []
+
+    @property
+    def trials(self) -> list[results.Trial]:
+        """What was measured until now, in the order in which it was."""
+        return list(self._made.values())
+
+    def begin(self, journal: RunJournal) -> None:
+        """This is a new run, with that journal."""
+        journal.begin(self._header())
+        self._journal = journal
+
+    def take_up(self, journal: RunJournal) -> None:
+        """This is the run of that journal.
+
+        :raises InputError: it is not, or there is none.
+        """
+        past = journal.resume()
+        require_same(self._header(), past.header, file=str(journal.path))
+        self._journal = journal
+        self._stale = past.testbeds
+        self._started = past.header.started
+        self._described = past.header.scenario
+        self._environment = past.header.environment
+        self._began -= past.elapsed_s
+        self._made = dict(past.trials)
+        self._notes.update(dict.fromkeys(past.notes))
+        for device in past.devices:
+            self._devices[device.node, device.name] = device
+        for number in self._made:
+            self._left.pop(number, None)
+        self._note(
+            f"interrupted after {len(self._made)} trials and taken up again at {_now()}, "
+            + self._torn()
+        )
 
     def go(self) -> None:
-        """Every trial of the plan, point by point."""
+        """Every trial of the plan that is not made yet, point by point."""
+        for name in self._stale:
+            lifecycle.down(name)
         with _pinned(self._tester_cpus):
             for name in self._extent.points:
                 planned = [trial for trial in self._plan if trial.point == name]
@@ -146,27 +212,28 @@ class _Run:
         """What there is so far; `ended_by` is what ended the run before its time."""
         if isinstance(ended_by, Exception):
             self._notes[f"the run ended early: {' '.join(str(ended_by).split()[:40])}"] = None
+        environment = self._environment.model_copy(update={"devices": list(self._devices.values())})
         return Result(
             started=self._started,
             finished=None if ended_by else _now(),
             elapsed_s=round(self._elapsed(), 3),
             interrupted=ended_by is not None,
             seed=self._seed,
-            scenario=_described(self._scenario, quick=self._quick),
+            scenario=self._described,
             topology=self._scenario.topology.to_json(),
-            environment=self._environment(),
-            trials=list(self.trials),
+            environment=environment,
+            trials=self.trials,
             notes=list(self._notes),
         )
 
     def _measure(self, point: Point, planned: Sequence[PlannedTrial]) -> None:
-        self._tell(f"{point.name}: bringing the topology up")
-        with Bench(
-            self._scenario,
-            point,
-            testbed=_testbed_name(self._scenario.name),
-            pins=self._pins,
-        ) as bench:
+        with ExitStack() as stack:
+
+            @cache
+            def bench() -> Bench:
+                """The topology comes up when the first trial wants it, if any does."""
+                return stack.enter_context(self._bench(point))
+
             timing = [trial for trial in planned if trial.pass_ == "timing"]
             counting = [trial for trial in planned if trial.pass_ == "counting"]
             for trial in timing:
@@ -178,25 +245,41 @@ class _Run:
                     self._make(bench, trial)
             for trial in counting:
                 self._make(bench, trial)
-            self._notes.update(bench.notes)
 
-    def _make(self, bench: Bench, trial: PlannedTrial) -> None:
+    def _bench(self, point: Point) -> Bench:
+        self._tell(f"{point.name}: bringing the topology up")
+        name = _testbed_name(self._scenario.name)
+        self._journaled.testbed(name)
+        return Bench(self._scenario, point, testbed=name, pins=self._pins)
+
+    def _make(self, bench: Callable[[], Bench], trial: PlannedTrial) -> None:
+        if trial.id in self._made:
+            return
+        there = bench()
         self._tell(f"{trial.point}, {trial.load} load, {trial.variant} ({trial.pass_})")
         begun = time.monotonic()
-        made = bench.run(
+        made = there.run(
             trial, warm_up_s=self._extent.warm_up_s, started_s=round(self._elapsed(), 3)
         )
-        self.trials.append(made)
+        # Before the trial, so that a run that is killed in between looks again.
+        if trial.point not in self._seen:
+            self._seen.add(trial.point)
+            self._see_devices(there)
+        for note in there.notes:
+            self._note(note)
+        self._journaled.ended(made, elapsed_s=round(self._elapsed(), 3))
+        self._made[trial.id] = made
         self._left.pop(trial.id, None)
         if trial.fresh:
             cost = time.monotonic() - begun - trial.duration_s
             self._overhead_s += 0.2 * (cost - self._overhead_s)
-        if trial.point not in self._seen:
-            self._seen.add(trial.point)
-            self._see_devices(bench)
 
     def _replacements(self, timing: Sequence[PlannedTrial]) -> list[PlannedTrial]:
-        """What a node did wrong stands: only what the tester spoiled is made again."""
+        """What a node did wrong stands: only what the tester spoiled is made again.
+
+        They come of the trials before them alone, so a run that is taken up finds the same ones,
+        with the same numbers.
+        """
         spoiled = {trial.id for trial in self.trials if trial.spoiled_by_tester}
         more = [
             replace(trial, id=number)
@@ -206,26 +289,67 @@ class _Run:
             )
         ]
         self._next_id += len(more)
-        self._left.update((trial.id, trial) for trial in more)
+        self._left.update((trial.id, trial) for trial in more if trial.id not in self._made)
         return more
 
     def _see_devices(self, bench: Bench) -> None:
         """With the node running, so that its TAP is there."""
         running = bench.running
         names = [node.name for node in running.topology.nodes]
-        for found in environment.devices((name, running.netns(name)) for name in names):
-            self._devices.setdefault((found.node, found.name), results.Device(**asdict(found)))
+        found = [
+            results.Device(**asdict(device))
+            for device in environment.devices((name, running.netns(name)) for name in names)
+        ]
+        for device in found:
+            self._devices.setdefault((device.node, device.name), device)
+        self._journaled.devices(found)
 
-    def _environment(self) -> results.Environment:
-        about = asdict(self._machine)
-        about["machine"] = about.pop("architecture")
-        about["load_average"] = list(self._machine.load_average)
-        return results.Environment(
-            **about,
-            devices=list(self._devices.values()),
-            tester_cpus=list(self._tester_cpus),
-            node_cpus=list(self._pins.node),
+    def _note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes[text] = None
+            self._journaled.note(text)
+
+    @property
+    def _journaled(self) -> RunJournal:
+        assert self._journal is not None, "begin or take_up comes first"
+        return self._journal
+
+    def _header(self) -> Header:
+        return Header(
+            started=self._started,
+            seed=self._seed,
+            file=_absolute(self._scenario.source),
+            scenario=self._described,
+            topology=self._scenario.topology.to_json(),
+            environment=self._environment,
+            plan=hashlib.sha256(repr(self._plan).encode()).hexdigest()[:16],
+            code=code_digest(),
+            machine_id=machine_id(),
         )
+
+    def _look_around(self) -> results.Environment:
+        machine = environment.machine()
+        about = asdict(machine)
+        about["machine"] = about.pop("architecture")
+        about["load_average"] = list(machine.load_average)
+        return results.Environment(
+            **about, tester_cpus=list(self._tester_cpus), node_cpus=list(self._pins.node)
+        )
+
+    def _torn(self) -> str:
+        """How many pairs have trials before and after an interruption, which drift may tell apart.
+
+        Of a pair, trials should follow each other at once.
+        """
+        pairs: dict[tuple[str, str, int, int], set[bool]] = {}
+        for trial in self._plan:
+            if trial.pass_ == "timing":
+                key = (trial.point, trial.load, trial.frame_bytes, trial.pair)
+                pairs.setdefault(key, set()).add(trial.id in self._made)
+        torn = sum(len(states) == 2 for states in pairs.values())
+        if not torn:
+            return "between two pairs"
+        return f"{torn} {'pair has' if torn == 1 else 'pairs have'} trials before and after it"
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
@@ -292,6 +416,11 @@ def _variant(scenario: Scenario, variant: Variant, point: Point) -> results.Vari
         settings=asdict(settings),
         passes=list(variant.passes),
     )
+
+
+def _absolute(source: str | None) -> str | None:
+    """The scenario's file, wherever the run is taken up; None if it came from standard input."""
+    return None if source in (None, yamlfile.STDIN) else os.path.abspath(str(source))
 
 
 def _testbed_name(scenario: str) -> str:

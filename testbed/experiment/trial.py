@@ -45,6 +45,7 @@ class Bench:
         self._point = point
         self._pins = pins
         self._joined: int | None = None
+        self._variant: str | None = None
         self._counting = CallCounting()
         self.notes: dict[str, None] = {}
         self._rig = make_rig(scenario.topology, point, testbed=testbed, pins=pins)
@@ -73,7 +74,9 @@ class Bench:
         traffic: TrialTraffic | None = None
         watches: list[NodeWatch] = []
         try:
-            nodes = self._start(planned) if planned.fresh else self._alive()
+            # A run that goes on after an interruption may have to begin in the middle of a life.
+            fresh = planned.fresh or planned.variant != self._variant
+            nodes = self._start(planned) if fresh else self._alive()
             self._join(planned)
             watches = [self._watch(status, planned) for status in nodes]
             with ExitStack() as stack:
@@ -115,6 +118,7 @@ class Bench:
         """Every node under test started anew, with the variant's settings."""
         variant = next(v for v in self._scenario.variants if v.name == planned.variant)
         self._joined = None
+        self._variant = planned.variant
         self._counting.forget()
         for name in self._point.nodes:
             status = self.running.restart(
