@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -13,24 +13,32 @@ import click
 if TYPE_CHECKING:
     from testbed.results import Result
 
-VERDICTS = ("missed", "inconclusive")
-"""The verdicts that `--fail-on` takes."""
+FAILED_CHECK = "failed-check"
+FAIL_ON = ("missed", "inconclusive", FAILED_CHECK)
+"""What `--fail-on` takes."""
+FORMS = ("markdown", "html", "junit")
+"""The forms of the report that `run` can write."""
 
 
-def _verdicts(ctx: click.Context, option: click.Parameter, given: str | None) -> frozenset[str]:
-    words = frozenset(word.strip() for word in (given or "").split(",") if word.strip())
-    wrong = sorted(words - set(VERDICTS))
-    if wrong:
-        raise click.BadParameter(f"{wrong[0]!r} is none of {', '.join(VERDICTS)}.")
-    return words
+def _words(*known: str) -> Callable[..., frozenset[str]]:
+    """A callback of an option that takes some of these words, with commas between them."""
+
+    def read(ctx: click.Context, option: click.Parameter, given: str | None) -> frozenset[str]:
+        words = frozenset(word.strip() for word in (given or "").split(",") if word.strip())
+        wrong = sorted(words - set(known))
+        if wrong:
+            raise click.BadParameter(f"{wrong[0]!r} is none of {', '.join(known)}.")
+        return words
+
+    return read
 
 
 fail_on_option = click.option(
     "--fail-on",
-    metavar="VERDICTS",
-    callback=_verdicts,
-    help="End with 3 if a target has one of these verdicts: missed, inconclusive, or both with a "
-    "comma between them.",
+    metavar="WORDS",
+    callback=_words(*FAIL_ON),
+    help="End with 3 if there is one of these, with commas between them: missed (a target), "
+    "inconclusive (a target), failed-check (a variant that does not do what it must).",
 )
 
 
@@ -41,7 +49,15 @@ fail_on_option = click.option(
     "--output",
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Where result.json and report.md go; a new directory in results/ if not given.",
+    help="Where result.json and the reports go; a new directory in results/ if not given.",
+)
+@click.option(
+    "--reports",
+    metavar="FORMS",
+    callback=_words(*FORMS),
+    default=",".join(FORMS),
+    show_default=True,
+    help="Which reports are written beside result.json, with commas between them.",
 )
 @click.option(
     "--resume",
@@ -56,6 +72,7 @@ def run(
     quick: bool,
     output: str | None,
     resume: str | None,
+    reports: frozenset[str],
     fail_on: frozenset[str],
     seed: int | None,
 ) -> None:
@@ -70,8 +87,9 @@ def run(
     is checked. Then SCENARIO, --quick and --seed may be left out.
     """
     from testbed import console
-    from testbed.experiment.runner import Step, run_scenario, write_reports
+    from testbed.experiment.runner import Step, run_scenario
     from testbed.kernel import limits
+    from testbed.report.files import write_reports
     from testbed.report.terminal import render_terminal
     from testbed.results.store import FILE_NAME
     from testbed.scenario.loader import load_scenario
@@ -109,7 +127,7 @@ def run(
                     f"testbed run --resume {place}"
                 )
             raise
-        written = write_reports(result, place)
+        written = write_reports(result, place, [form for form in FORMS if form in reports])
     render_terminal(result, console.page(), brief=True)
     files = ", ".join(str(path) for path in (place / FILE_NAME, *written))
     console.note(f"written: {files}; all of it: testbed report {place}")
@@ -160,47 +178,59 @@ def _directory(path: Path) -> Iterator[None]:
 @click.argument("result", metavar="RESULT", type=click.Path())
 @click.option(
     "--format",
-    type=click.Choice(("terminal", "markdown", "json")),
+    type=click.Choice(("terminal", *FORMS, "json", "svg")),
     default="terminal",
     show_default=True,
-    help="Form of the report on stdout.",
+    help="Form of the report; svg is a picture of the terminal's first screen.",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Where the report goes, whole or not at all; stdout if not given.",
 )
 @fail_on_option
-def report(result: str, format: str, fail_on: frozenset[str]) -> None:
+def report(result: str, format: str, output: str | None, fail_on: frozenset[str]) -> None:
     """Make the report again, from the result file alone.
 
     RESULT is a result file, or the directory that `run` wrote it to.
     """
     from testbed import console
-    from testbed.results.store import dump_result, load_result
+    from testbed.report.files import render
+    from testbed.results.store import load_result, write_atomically
 
     loaded = load_result(result)
-    if format == "json":
-        console.print_text(dump_result(loaded))
-    elif format == "markdown":
-        from testbed.report.markdown import render_markdown
-
-        console.print_text(render_markdown(loaded))
-    else:
+    if output is not None:
+        write_atomically(Path(output), render(loaded, format))
+    elif format == "terminal":
         from testbed.report.terminal import render_terminal
 
         render_terminal(loaded, console.page())
+    else:
+        console.print_text(render(loaded, format))
     _check(loaded, fail_on)
 
 
 def _check(result: Result, fail_on: frozenset[str]) -> None:
-    """`Missed` where a verdict occurs that the command shall fail on."""
+    """`Missed` where there is something that the command shall fail on."""
     from testbed.errors import Missed
     from testbed.measure.statistics import assess
 
-    if not fail_on:
-        return
     found = [one for one in assess(result) if one.verdict in fail_on and not one.target.potential]
+    broken = [one for one in result.checks if not one.passed and FAILED_CHECK in fail_on]
+    said = []
     if found:
-        raise Missed(
+        said.append(
             f"{len(found)} targets are not met: "
             + "; ".join(f"{one.target.claim} {one.verdict}" for one in found)
         )
+    if broken:
+        said.append(
+            f"{len(broken)} checks failed: "
+            + "; ".join(f"{one.variant} {one.kind}" for one in broken)
+        )
+    if said:
+        raise Missed(". ".join(said))
 
 
 COMMANDS = (run, report)

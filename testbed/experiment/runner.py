@@ -35,13 +35,12 @@ from testbed.files import yamlfile
 from testbed.measure import environment
 from testbed.measure.cpu import allowed_cpus
 from testbed.results import Result
-from testbed.results.store import save_result, write_atomically
+from testbed.results.store import save_result
 from testbed.running import lifecycle
 from testbed.scenario.model import Point, Scenario, Variant, shortfalls
 from testbed.traffic.legs import TesterCpus
 
 DEFAULT_SEED: Final = 1
-REPORT_NAME: Final = "report.md"
 _LONGEST_NAME: Final = 32
 _FIRST_GUESS_S: Final = 0.6
 """What a trial costs beyond its traffic, until that has been measured."""
@@ -123,15 +122,6 @@ def run_scenario(
     finally:
         journal.close()
     return result
-
-
-def write_reports(result: Result, directory: str | Path) -> tuple[Path, ...]:
-    """Writes every report that is a file, from the result alone; the paths of what was written."""
-    from testbed.report.markdown import render_markdown
-
-    where = Path(directory)
-    where.mkdir(parents=True, exist_ok=True)
-    return (write_atomically(where / REPORT_NAME, render_markdown(result)),)
 
 
 class _Run:

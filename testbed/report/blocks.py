@@ -42,7 +42,8 @@ class Column:
 class Table:
     """Rows of as many cells as there are columns; a new group of rows begins at each of `groups`.
 
-    `note` stands below, in small print.
+    `note` stands below, in small print. `claims` is the table of the verdicts, which a form may
+    show in a way of its own.
     """
 
     columns: tuple[Column, ...]
@@ -50,6 +51,7 @@ class Table:
     groups: frozenset[int] = frozenset()
     title: str | None = None
     note: str | None = None
+    claims: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -59,9 +61,10 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A paragraph, made of pieces."""
+    """A paragraph, made of pieces. `tally` counts the verdicts, as `claims` does for tables."""
 
     pieces: tuple[Cell, ...]
+    tally: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +77,11 @@ Block = Table | Line | Bullets
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
+    """`key` is what the section is called where a link leads to it."""
+
     title: str
     blocks: tuple[Block, ...] = field(default=())
+    key: str = ""
 
 
 def columns(*titles: str) -> tuple[Column, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from testbed.report import conditions, tables
+from dataclasses import replace
+
+from testbed.report import checked, conditions, searched, tables
 from testbed.report.blocks import Section
 from testbed.report.summary import summary
 from testbed.results import Result
@@ -10,17 +12,19 @@ from testbed.results import Result
 
 def contents(result: Result) -> tuple[Section, ...]:
     """The sections that have something to say, the first screen first."""
-    sections = (
-        summary(result),
-        conditions.caveats(result),
-        tables.throughput(result),
-        tables.system_calls(result),
-        tables.processor(result),
-        tables.scheduling(result),
-        tables.latency(result),
-        tables.memory(result),
-        conditions.ledger(result),
-        conditions.method(result),
-        conditions.environment(result),
-    )
-    return tuple(section for section in sections if section.blocks)
+    sections = {
+        "summary": summary(result),
+        "caveats": conditions.caveats(result),
+        "checks": checked.checks(result),
+        "throughput": tables.throughput(result),
+        "searches": searched.searches(result),
+        "calls": tables.system_calls(result),
+        "cpu": tables.processor(result),
+        "wakeups": tables.scheduling(result),
+        "latency": tables.latency(result),
+        "memory": tables.memory(result),
+        "ledger": conditions.ledger(result),
+        "method": conditions.method(result),
+        "environment": conditions.environment(result),
+    }
+    return tuple(replace(section, key=key) for key, section in sections.items() if section.blocks)

@@ -6,8 +6,17 @@ Must not know how it will look.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
-from testbed.measure.statistics import FEWEST_PAIRS, QUANTITIES, Finding, Verdict, assess
+from testbed.measure.statistics import (
+    FEWEST_PAIRS,
+    QUANTITIES,
+    Finding,
+    Verdict,
+    assess,
+    failed_checks,
+)
 from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
 from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
 from testbed.results import Point, Result
@@ -37,8 +46,10 @@ def summary(result: Result) -> Section:
     blocks: list[Block] = [_about(result)]
     if result.interrupted:
         blocks.append(line(Cell("The run was stopped before its end.", Tone.BAD)))
+    if result.checks:
+        blocks.append(_checked(result))
     if findings:
-        blocks += [_headline(findings), _verdicts(result, findings)]
+        blocks += [_headline(findings), _verdicts(findings)]
         reasons = _reasons(findings)
         if reasons.items:
             blocks.append(reasons)
@@ -75,17 +86,42 @@ def _about(result: Result) -> Line:
 
 def _headline(findings: tuple[Finding, ...]) -> Line:
     counted = Counter(f.verdict for f in findings if not f.target.potential)
-    pieces: list[str | Cell] = [f"Of {sum(counted.values())} checks: "]
+    pieces: list[str | Cell] = [f"Of {sum(counted.values())} claims checked: "]
     for verdict in Verdict:
         if counted[verdict]:
             if len(pieces) > 1:
                 pieces.append(", ")
             pieces.append(Cell(f"{counted[verdict]} {verdict}", TONES[verdict]))
-    return line(*pieces, ".")
+    return replace(line(*pieces, "."), tally=True)
 
 
-def _verdicts(result: Result, findings: tuple[Finding, ...]) -> Table:
-    several = len({f.candidate for f in findings if f.candidate and f.target.batch is None}) > 1
+def _checked(result: Result) -> Line:
+    broken = {
+        variant.name: kinds
+        for variant in result.scenario.variants
+        if (kinds := dict.fromkeys(one.kind for one in failed_checks(result, variant.name)))
+    }
+    variants = dict.fromkeys(check.variant for check in result.checks)
+    if not broken:
+        many = "all" if len(variants) > 1 else "the"
+        return line(
+            f"Correct before fast: {many} {_number_of(len(variants), 'variant')} ",
+            Cell("passed", Tone.GOOD),
+            f" {_number_of(len(result.checks), 'check')} of what arrives and who is reached.",
+        )
+    return line(
+        Cell("No figure counts as a success", Tone.BAD),
+        " of "
+        + "; ".join(f"{name}, which failed {', '.join(kinds)}" for name, kinds in broken.items())
+        + ".",
+    )
+
+
+def _number_of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _verdicts(findings: tuple[Finding, ...]) -> Table:
     rows = Rows()
     before: str | None = None
     for finding in findings:
@@ -94,21 +130,33 @@ def _verdicts(result: Result, findings: tuple[Finding, ...]) -> Table:
         if family != before:
             rows.group()
         before = family
-        claim = target.claim + (" (potential)" if target.potential else "")
-        if several and finding.candidate is not None and target.batch is None:
-            claim += f", {finding.candidate}"
         tone = Tone.FAINT if finding.verdict is Verdict.NOT_MEASURED else Tone.PLAIN
         rows.add(
-            Cell(claim, tone),
+            Cell(claim_text(finding, several=several_candidates(findings)), tone),
             Cell(finding.cell.load if finding.cell else finding.band, tone),
             Cell(target.claimed, tone),
-            Cell(_found(finding), tone),
+            Cell(found_text(finding), tone),
             Cell(finding.verdict, TONES[finding.verdict]),
         )
-    return rows.table(("<claim", "<load", "<claimed", "<found", "<verdict"), note=_LEGEND)
+    table = rows.table(("<claim", "<load", "<claimed", "<found", "<verdict"), note=_LEGEND)
+    return replace(table, claims=True)
 
 
-def _found(finding: Finding) -> str:
+def several_candidates(findings: Sequence[Finding]) -> bool:
+    """Whether a claim needs the name of the candidate to be told from others."""
+    return len({f.candidate for f in findings if f.candidate and f.target.batch is None}) > 1
+
+
+def claim_text(finding: Finding, *, several: bool) -> str:
+    """A claim by its name, with the candidate's where there are `several`."""
+    target = finding.target
+    text = target.claim + (" (potential)" if target.potential else "")
+    if several and finding.candidate is not None and target.batch is None:
+        text += f", {finding.candidate}"
+    return text
+
+
+def found_text(finding: Finding) -> str:
     """What decides, with its interval, and what stands beside it."""
     text = ratio_text(finding.estimate, finding.target.form, at_least=finding.at_least)
     if text == NOTHING:

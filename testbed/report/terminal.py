@@ -71,6 +71,17 @@ def render_terminal(result: Result, console: Console, *, brief: bool = False) ->
         _print_section(console, section)
 
 
+def render_text(result: Result, *, width: int = 110) -> str:
+    """The whole report as plain text, `width` characters wide."""
+    console = Console(
+        file=io.StringIO(), width=width, force_terminal=False, color_system=None, markup=False,
+        emoji=False, highlight=False,
+    )  # fmt: skip
+    render_terminal(result, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
 def render_svg(result: Result, *, width: int = 108, brief: bool = True) -> str:
     """A picture of the terminal report, `width` characters wide."""
     console = Console(

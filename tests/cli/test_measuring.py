@@ -60,7 +60,8 @@ def test_a_run_writes_its_files_and_prints_the_targets(
     root: None, measured: tuple[Path, subprocess.CompletedProcess[str]]
 ) -> None:
     output, done = measured
-    assert sorted(path.name for path in output.iterdir()) == ["report.md", "result.json"]
+    names = ["junit.xml", "report.html", "report.md", "result.json"]
+    assert sorted(path.name for path in output.iterdir()) == names
     assert "claimed and found" in done.stdout
     assert "throughput, low load" in done.stdout
     assert str(output / "result.json") in done.stderr
@@ -87,6 +88,10 @@ def test_the_report_is_made_again_from_the_file_alone(
     assert again.stdout.startswith(done.stdout)
     markdown = run("report", str(output / "result.json"), "--format", "markdown").stdout
     assert markdown == (output / "report.md").read_text()
+    for form, name in (("html", "report.html"), ("junit", "junit.xml")):
+        place = output.parent / f"again-{name}"
+        assert run("report", str(output), "--format", form, "--output", str(place)).stdout == ""
+        assert place.read_bytes() == (output / name).read_bytes()
     values = json.loads(run("report", str(output), "--format", "json").stdout)
     assert values == json.loads((output / "result.json").read_text())
 
@@ -94,11 +99,11 @@ def test_the_report_is_made_again_from_the_file_alone(
 def test_without_output_there_is_a_new_directory(
     root: None, scenario: Path, tmp_path: Path
 ) -> None:
-    done = run("run", str(scenario), cwd=tmp_path)
+    done = run("run", str(scenario), "--reports", "junit", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (made,) = (tmp_path / "results").iterdir()
     assert made.name.startswith("tbttiny-")
-    assert (made / "result.json").is_file()
+    assert sorted(path.name for path in made.iterdir()) == ["junit.xml", "result.json"]
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,8 @@ def test_without_output_there_is_a_new_directory(
         ("run", "no-such-scenario"),
         ("run", "batching", "--fail-on", "nonsense"),
         ("run", "batching", "--seed", "-1"),
+        ("run", "batching", "--reports", "pdf"),
+        ("report", "no-such-directory", "--format", "pdf"),
         ("report", "no-such-directory"),
         ("report", "/proc/self/environ"),
     ],

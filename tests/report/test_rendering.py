@@ -75,7 +75,7 @@ def figures(text: str) -> set[str]:
 def test_the_first_screen_names_claims_findings_and_verdicts(run: Result) -> None:
     screen = on_terminal(run, 100, brief=True)
     assert "batching: claimed and found" in screen
-    assert "Of 25 checks: " in screen
+    assert "Of 25 claims checked: " in screen
     line = next(line for line in screen.splitlines() if line.startswith("CPU, high load"))
     assert re.fullmatch(
         r"CPU, high load +high +−15…30 % +"

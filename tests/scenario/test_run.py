@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from test_scenario_files import load
 
-from testbed.experiment.runner import Step, choose_pins, run_scenario, write_reports
+from testbed.experiment.runner import Step, choose_pins, run_scenario
 from testbed.measure.statistics import Verdict, assess, handled, own_count_deviation
+from testbed.report.files import write_reports
 from testbed.report.markdown import render_markdown
 from testbed.results import Result
 from testbed.results.store import load_result
@@ -118,7 +119,7 @@ def test_a_run_from_the_file_to_the_report(tiny: Scenario, tmp_path: Path, run_d
 
     again = load_result(tmp_path / "out")
     assert again == made
-    (report,) = write_reports(again, tmp_path / "out")
+    (report,) = write_reports(again, tmp_path / "out", ["markdown"])
     assert report.read_text(encoding="utf-8") == render_markdown(made)
     assert all(
         finding.verdict in (Verdict.INCONCLUSIVE, Verdict.NOT_MEASURED) for finding in assess(made)

@@ -14,6 +14,8 @@ from testbed.measure.statistics.comparison import (
     trials_of,
     typical,
 )
+from testbed.measure.statistics.correctness import failed_checks, why_broken
+from testbed.measure.statistics.curve import latency_curve
 from testbed.measure.statistics.interval import LEVEL, Ratio, paired_ratio, pairs_to_decide
 from testbed.measure.statistics.quantities import (
     CLASSES,
@@ -25,6 +27,15 @@ from testbed.measure.statistics.quantities import (
     mean_fill,
     own_count_deviation,
     syscalls_per_packet,
+)
+from testbed.measure.statistics.searched import (
+    GOALS,
+    SearchedPlace,
+    bound_of,
+    compare_searches,
+    searched_places,
+    searches_of,
+    typical_bound,
 )
 from testbed.measure.statistics.verdict import (
     FEWEST_PAIRS,
@@ -39,6 +50,7 @@ from testbed.measure.statistics.verdict import (
 __all__ = [
     "CLASSES",
     "FEWEST_PAIRS",
+    "GOALS",
     "LEVEL",
     "PHASES",
     "QUANTITIES",
@@ -47,22 +59,31 @@ __all__ = [
     "Finding",
     "Quantity",
     "Ratio",
+    "SearchedPlace",
     "Verdict",
     "assess",
+    "bound_of",
     "bounded",
     "busy_share",
     "calls",
     "cells",
     "compare",
+    "compare_searches",
+    "failed_checks",
     "handled",
     "judge",
+    "latency_curve",
     "mean_fill",
     "own_count_deviation",
     "paired_ratio",
     "pairs_to_decide",
     "phase_of",
+    "searched_places",
+    "searches_of",
     "syscalls_per_packet",
     "trials_of",
     "typical",
+    "typical_bound",
+    "why_broken",
     "worst_verdicts",
 ]

@@ -24,6 +24,7 @@ from testbed.measure.statistics.comparison import (
     trials_of,
     typical,
 )
+from testbed.measure.statistics.correctness import why_broken
 from testbed.measure.statistics.interval import Ratio, pairs_to_decide
 from testbed.measure.statistics.quantities import QUANTITIES
 from testbed.results import Point, Result, Variant
@@ -269,6 +270,24 @@ def _correct_first(result: Result, finding: Finding) -> Finding:
     assert finding.cell is not None
     assert finding.candidate is not None
     cell, candidate = finding.cell, finding.candidate
+    broken = why_broken(result, candidate)
+    if broken is not None:
+        return replace(
+            finding,
+            verdict=Verdict.MISSED,
+            plain=False,
+            reason=f"{broken}: no figure of it counts as a success (the figure alone: "
+            f"{finding.verdict})",
+        )
+    broken = why_broken(result, result.baseline.name)
+    if broken is not None:
+        return replace(
+            finding,
+            verdict=Verdict.INCONCLUSIVE,
+            plain=False,
+            reason=f"{broken}: better than a broken baseline is no success (the figure alone: "
+            f"{finding.verdict})",
+        )
     corrupted = sum(
         trial.traffic.corrupted
         for load in {cell.load for cell in cells(result)}
