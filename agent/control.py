@@ -21,6 +21,8 @@ from agent.errors import ConfigError
 
 MAX_REQUEST_BYTES: Final = 4096
 MAX_CLIENTS: Final = 32
+MAX_UNSENT_BYTES: Final = 1 << 16
+"""So much may wait for a client to take it; more of its requests are answered once it has."""
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
 _PATH_MAX: Final = 107
 """Longest path of a unix socket (sockaddr_un, unix(7))."""
@@ -88,6 +90,10 @@ class _Client:
         self.ended = False
         """Nothing more will come from it."""
 
+    def answerable(self) -> bool:
+        """Whether a whole request is here that can be answered now."""
+        return not self.waits and len(self.outbox) < MAX_UNSENT_BYTES and b"\n" in self.inbox
+
 
 class Control:
     """Serves the clients of one listener. `fileno` becomes readable when `serve` has work."""
@@ -124,6 +130,7 @@ class Control:
         try:
             if mask & ~select.EPOLLOUT:
                 self._read(client)
+            self._answer_next(client)
             self._write(client)
         except OSError:
             self._forget(client)
@@ -132,7 +139,7 @@ class Control:
             if mask & _GONE:
                 # It goes on counting as a client, so that answers for nobody cannot pile up.
                 self._epoll.unregister(client.sock.fileno())
-        elif client.ended and not client.outbox:
+        elif client.ended and not client.outbox and not client.answerable():
             self._forget(client)
 
     def _take_late(self) -> None:
@@ -141,7 +148,6 @@ class Control:
             client, answer = self._late.popleft()
             client.waits = False
             client.outbox += _line(answer)
-            self._answer_lines(client)
             self._attend(client, 0)
 
     def _accept(self) -> None:
@@ -157,30 +163,38 @@ class Control:
         self._epoll.register(sock.fileno(), select.EPOLLIN)
 
     def _read(self, client: _Client) -> None:
-        """Take in what is there and answer whole lines."""
+        """Take in what is there."""
         try:
             data = client.sock.recv(1 << 16)
         except BlockingIOError:
             return
         client.inbox += data
         client.ended = client.ended or not data
-        self._answer_lines(client)
 
-    def _answer_lines(self, client: _Client) -> None:
-        while not client.waits and (end := client.inbox.find(b"\n")) >= 0:
+    def _answer_next(self, client: _Client) -> None:
+        """Answer one whole line: frames wait meanwhile. The next has its turn by `_write`."""
+        if client.answerable():
+            end = client.inbox.index(b"\n")
             line = bytes(client.inbox[:end])
             del client.inbox[: end + 1]
             reply = self._reply(line)
             if isinstance(reply, Later):
-                client.waits = True
-                work = reply.work
-                threading.Thread(target=self._find, args=(client, work), daemon=True).start()
+                self._begin(client, reply)
             else:
                 client.outbox += _line(reply)
-        if not client.waits and len(client.inbox) > MAX_REQUEST_BYTES:
+        elif len(client.inbox) > MAX_REQUEST_BYTES and b"\n" not in client.inbox:
             client.inbox.clear()
             client.outbox += b'{"error": "the request is too long"}\n'
             client.ended = True
+
+    def _begin(self, client: _Client, later: Later) -> None:
+        client.waits = True
+        thread = threading.Thread(target=self._find, args=(client, later.work), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no further thread is allowed to this process
+            client.waits = False
+            client.outbox += b'{"error": "there is no room to find that out"}\n'
 
     def _find(self, client: _Client, work: Callable[[], Mapping[str, Any]]) -> None:
         """In a thread: find the answer, and hand it to the loop."""
@@ -205,8 +219,12 @@ class Control:
                 del client.outbox[: client.sock.send(client.outbox)]
             except BlockingIOError:
                 pass
-        # Nothing more is read from a client that does not take its answers, or waits for one.
-        events = select.EPOLLOUT if client.outbox else 0 if client.waits else select.EPOLLIN
+        # Nothing more is read from a client that does not take its answers, or waits for one. One
+        # that can be written to comes again at once, and so do the requests it has still here.
+        if client.outbox or client.answerable():
+            events = select.EPOLLOUT
+        else:
+            events = 0 if client.waits else select.EPOLLIN
         self._epoll.modify(client.sock.fileno(), events)
 
     def _forget(self, client: _Client) -> None:

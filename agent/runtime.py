@@ -18,14 +18,13 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, Final
 
-from agent import metrics, ports, serving
+from agent import confinement, metrics, ports, serving
 from agent.config import DEFAULT_HELLO_PERIODICITY_MS, AgentConfig, metrics_address
 from agent.control import Control, Later, open_listener
 from agent.driver import Driver
 from agent.engines.base import Engine, Side
 from agent.engines.registry import Selection, select
 from agent.errors import AgentError, ConfigError, LackingError
-from agent.linux import rights
 from agent.protocol.obu import Obu
 from agent.protocol.rsu import Rsu
 from agent.stats import SideSource, Stats, StatsFile, upstream_document
@@ -138,6 +137,9 @@ class Agent:
         if self._stopping:
             self._driver.stop()
         self._driver.watch(wakeup.fileno(), lambda: wakeup.recv(4096))
+        confined = confinement.prepare(config)
+        if confined is not None:
+            stack.callback(confined.close)
         self._stats = Stats(
             config,
             self._node,
@@ -156,6 +158,7 @@ class Agent:
                     queues=tap.queues,
                 ),
             },
+            landlock=None if confined is None else confined.version,
         )
         if listener is not None:
             control = Control(listener, self._answer)
@@ -164,11 +167,7 @@ class Agent:
         if self._served is not None:
             desk, _ = self._served
             self._driver.watch(desk.fileno(), desk.serve)
-        try:
-            left = rights.drop_all(config.run_as)
-        except OSError as error:
-            raise AgentError(f"cannot let go of rights: {error.strerror}") from error
-        log.debug("rights dropped: %s", left)
+        confinement.give_up(config, confined)
         log.info(
             "%s on %s (%s), TAP %s, %s, wire %s, tap %s",
             config.kind,

@@ -52,7 +52,10 @@ class SideSource:
 
 
 class Stats:
-    """Puts the document together; `sides` in the order in which they are listed."""
+    """Puts the document together; `sides` in the order in which they are listed.
+
+    `landlock` is the version that confines the process, None where there is none.
+    """
 
     def __init__(
         self,
@@ -60,8 +63,11 @@ class Stats:
         node: CountingNode,
         driver: Driver,
         sides: Mapping[Side, SideSource],
+        *,
+        landlock: int | None = None,
     ) -> None:
         self._config = config
+        self._landlock = landlock
         self._node = node
         self._driver = driver
         self._sides = sides
@@ -97,6 +103,7 @@ class Stats:
             "pid": os.getpid(),
             "mac": self._node.mac.hex(":"),
             "uptime_ns": now_ns - self._start_ns,
+            "landlock": self._landlock,
             "handler": "batched" if driver.batched else "per-packet",
             "batch": self._config.batch_limit if driver.batched else 1,
             "adaptive_batch": {

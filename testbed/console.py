@@ -27,6 +27,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from testbed.printable import printable
+
 _UNBOUNDED = 100_000
 _PAGE = 110
 _GOOD_WORDS = {"yes": "green", "no": "red"}
@@ -83,18 +85,18 @@ def _cell(value: Cell) -> Text:
     if value is None:
         return Text("–")
     text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-    return Text(text, style=_GOOD_WORDS.get(text, ""))
+    return Text(printable(text), style=_GOOD_WORDS.get(text, ""))
 
 
 def note(message: str) -> None:
     """A line on stderr for whoever watches."""
-    console(sys.stderr).print(Text(message), soft_wrap=True)
+    console(sys.stderr).print(Text(printable(message)), soft_wrap=True)
 
 
 def error(message: str) -> None:
     """The one line on stderr that says why a command failed."""
     line = Text("error: ", style="bold red")
-    line.append(" ".join(message.split()), style="not bold default")
+    line.append(printable(" ".join(message.split())), style="not bold default")
     console(sys.stderr).print(line, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from testbed.errors import InputError, TestbedError
+from testbed.printable import printable
 
 DEFAULT_BASE: Final = Path("/run/testbed")
 BASE_VARIABLE: Final = "TESTBED_RUN_DIR"
@@ -110,14 +111,14 @@ class RunDir:
 
 
 def last_line(path: Path) -> str | None:
-    """The last line of a text file that is not blank; None without one."""
+    """The last line of a text file that is not blank, printable; None without one."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 4096))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    return next((line.strip() for line in reversed(lines) if line.strip()), None)
+    return next((printable(line.strip()) for line in reversed(lines) if line.strip()), None)
 
 
 def base() -> Path:
@@ -206,6 +207,12 @@ def _lock(run: RunDir, *, create: bool) -> int | None:
             if create:
                 continue
             return None
+        except OSError:
+            if create:  # no room for a file: what was made for it goes again
+                with suppress(OSError):
+                    run.path.rmdir()
+                tidy_base(run.path.parent)
+            raise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Whoever removed the testbed removed this file while it held the lock.

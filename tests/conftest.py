@@ -118,6 +118,20 @@ def _machine_as_before() -> Iterator[None]:
             warnings.warn(f"made meanwhile by others: {len(left)}, as {named}", stacklevel=1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much of what depends on chance is tried, and with which seed."""
+    group = parser.getgroup("chance")
+    group.addoption("--seed", type=int, default=20, help="of kills and of hostile input")
+    group.addoption("--kills", type=int, default=100, help="moments at which something is killed")
+    group.addoption("--fuzz-frames", type=int, default=200_000, help="hostile frames, in all")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of whatever a test leaves to chance; it belongs into the message of a failure."""
+    return int(request.config.getoption("seed"))
+
+
 @pytest.fixture
 def root() -> None:
     """The test needs root and fails without it: a skipped test would look like a passed one."""

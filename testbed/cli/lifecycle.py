@@ -136,6 +136,7 @@ def down(name: str | None, all: bool, format: str) -> None:
 
     if name is not None and all:
         raise click.UsageError("NAME and --all are given together.")
+    running.require_root()
     if all:
         removed = lifecycle.down_all()
     elif name is None and not running.names():

@@ -84,6 +84,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         place = f"{error.filename}: " if error.filename is not None else ""
         _error(f"{place}{error.strerror or error}")
         return 1
+    except MemoryError:
+        _error("out of memory")
+        return 1
     return status if isinstance(status, int) else 0
 
 

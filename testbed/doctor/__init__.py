@@ -199,6 +199,13 @@ _FIXED: tuple[Check, ...] = (
         how_to_get=f"{_DISTRIBUTION_KERNEL}; in a container: --cap-add BPF",
     ),
     Check(
+        key="landlock",
+        title="Landlock",
+        probe=features.landlock,
+        used_for="agents that reach no files, ports or processes beside their own",
+        how_to_get="Linux 5.13 or later, with landlock among the security modules (lsm=)",
+    ),
+    Check(
         key="netem",
         title="netem",
         probe=features.netem,

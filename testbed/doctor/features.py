@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from agent.linux import landlock as agent_landlock
 from agent.linux import netif, packet
 from agent.linux import tap as agent_tap
 from testbed.doctor import rtnetlink
@@ -36,6 +37,7 @@ _SO_ATTACH_FILTER = 26
 _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 5, 10, 2
 _AF_XDP = 44
+_PR_SET_NO_NEW_PRIVS = 38
 _BPF_MAP_CREATE, _BPF_MAP_TYPE_XSKMAP = 0, 17
 
 
@@ -184,3 +186,19 @@ def _refusal_in_words() -> Iterator[None]:
         yield
     except Lacking as error:
         raise Unavailable(error.what) from error
+
+
+def landlock() -> str:
+    """Not only there: a child really gives up reaching a file."""
+    try:
+        confinement = agent_landlock.Confinement({})
+    except OSError as error:
+        raise Unavailable(str(error.strerror)) from error
+    with confinement:
+        checked(libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl")
+        confinement.enter()
+    try:
+        os.listdir("/")
+    except PermissionError:
+        return f"version {confinement.version}"
+    raise Unavailable("what was given up can still be reached")

@@ -76,7 +76,12 @@ def in_thread(function: Callable[[], T]) -> T:
             failure.append(error)
 
     thread = threading.Thread(target=body, name="namespace")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise Lacking(
+            f"no further thread ({error})", "free some memory, or raise `ulimit -v` and pids.max"
+        ) from None
     thread.join()
     if failure:
         try:

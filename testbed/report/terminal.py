@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from testbed.printable import printable
 from testbed.report.blocks import Block, Bullets, Cell, Line, Section, Table, Tone
 from testbed.report.contents import contents
 from testbed.results import Result
@@ -96,7 +97,7 @@ def render_svg(result: Result, *, width: int = 108, brief: bool = True) -> str:
 
 def _print_section(console: Console, section: Section) -> None:
     console.print()
-    console.print(Text(section.title, style="bold underline"))
+    console.print(Text(printable(section.title), style="bold underline"))
     for block in section.blocks:
         console.print()
         _print_block(console, block)
@@ -108,14 +109,14 @@ def _print_block(console: Console, block: Block) -> None:
     elif isinstance(block, Bullets):
         for item in block.items:
             grid = RichTable.grid(padding=(0, 1, 0, 0))
-            grid.add_row(Text("•", style="bright_black"), Text(item))
+            grid.add_row(Text("•", style="bright_black"), Text(printable(item)))
             console.print(grid)
     else:
         if block.title:
-            console.print(Text(block.title, style="bold"))
+            console.print(Text(printable(block.title), style="bold"))
         console.print(_table(block, console))
         if block.note:
-            console.print(Padding(Text(block.note, style="bright_black"), (0, 1)))
+            console.print(Padding(Text(printable(block.note), style="bright_black"), (0, 1)))
 
 
 def _text(pieces: tuple[Cell, ...]) -> Text:
@@ -142,7 +143,7 @@ def _table(table: Table, console: Console) -> RichTable:
         )
     for index, row in enumerate(table.rows):
         made.add_row(
-            *(Text(cell.text, style=_STYLES[cell.tone]) for cell in row),
+            *(Text(printable(cell.text), style=_STYLES[cell.tone]) for cell in row),
             end_section=index + 1 in table.groups,
         )
     return made

@@ -28,8 +28,11 @@ from testbed.topology.model import Topology
 
 
 def _write_topology(run: RunDir, topology: Topology) -> None:
-    run.topology_draft.write_text(json.dumps(topology.to_json(), indent=1))
-    run.topology_draft.rename(run.topology)
+    try:
+        run.topology_draft.write_text(json.dumps(topology.to_json(), indent=1))
+        run.topology_draft.rename(run.topology)
+    except OSError as error:
+        raise TestbedError(f"{run.topology}: cannot write: {error.strerror}") from error
 
 
 class BringUp:

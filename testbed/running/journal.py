@@ -7,6 +7,7 @@ Must not know how anything is made or removed.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -23,7 +24,7 @@ FORMAT: Final = 1
 
 
 class JournalError(TestbedError):
-    """The journal cannot be read by this version."""
+    """The journal cannot be read by this version, or not be written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +82,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Open the journal at `path` for more lines."""
+        self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         size = os.fstat(self._descriptor).st_size
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
@@ -109,7 +111,14 @@ class Journal:
         return journal
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        os.write(self._descriptor, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, text)
+        except OSError as error:
+            raise JournalError(f"{self._path}: cannot write: {error.strerror}") from error
+        if written < len(text):
+            # The end of a disk: what is not wholly written down must not be made.
+            raise JournalError(f"{self._path}: cannot write: {os.strerror(errno.ENOSPC)}")
 
     def begin(self, operation: Operation, *, inode: int | None = None) -> None:
         """The operation is going to be done now."""

@@ -52,6 +52,7 @@ ALLOWED_OF = {
         "testbed.measure.statistics",
         "testbed.targets",
         "testbed.errors",
+        "testbed.printable",
     },
 }
 

@@ -142,6 +142,14 @@ def test_names_of_users_cannot_break_the_markdown(run: Result) -> None:
     assert "a \\| b &lt;script> \\`c\\` \\*d\\*" in render_markdown(odd)
 
 
+def test_nothing_in_a_result_is_obeyed_by_a_terminal(run: Result) -> None:
+    odd = run.model_copy(update={"notes": ["\x1b]0;owned\x07\x9b2J name"]})
+    stream = io.StringIO()
+    render_terminal(odd, Console(file=stream, width=200))
+    assert "name" in stream.getvalue()
+    assert not set("\x1b\x07\x9b") & set(stream.getvalue())
+
+
 def test_the_picture_is_whole_xml_with_the_verdicts_in_it(run: Result) -> None:
     assert re.findall(r"https?://[^\"' )<]+", render_svg(run)) == ["http://www.w3.org/2000/svg"]
     picture = ElementTree.fromstring(render_svg(run))

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
+import json
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from running_helpers import leftovers, make_topology
 
-from testbed.kernel import processes
 from testbed.running import lifecycle
 from testbed.topology.model import Topology
 
@@ -81,37 +78,18 @@ def test_killed_after_any_line_of_the_journal(run_dir: Path, testbed_name: str, 
     total = journal.read_bytes().count(b"\n")
     lifecycle.down(testbed_name)
     assert total > 30
-    step = 5 if what == "programs" else 11
+    step = 9 if what == "programs" else 13
     for lines in range(1, total + 1, step):
         kill_after_lines(begin(UP, testbed_name, what), journal, lines)
         lifecycle.down_all()
         assert leftovers(testbed_name, run_dir) == [], f"killed after {lines} lines"
 
 
-def test_killed_at_any_moment(run_dir: Path, testbed_name: str) -> None:
-    chance = random.Random(20)
-    begun = time.monotonic()
-    whole = begin(UP, testbed_name, "agents")
-    assert whole.wait(60) == 0
-    whole_s = time.monotonic() - begun
-    lifecycle.down(testbed_name)
-    for _ in range(12):
-        process = begin(UP, testbed_name, "agents")
-        delay_s = chance.uniform(0, whole_s)
-        try:
-            process.wait(delay_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        lifecycle.down_all()
-        assert leftovers(testbed_name, run_dir) == [], f"killed after {delay_s} s"
-
-
 def test_a_change_killed_at_any_line_is_finished_by_the_next_up(
     run_dir: Path, testbed_name: str
 ) -> None:
     journal = run_dir / testbed_name / "journal.jsonl"
-    for more in range(1, 40, 6):
+    for more in range(1, 40, 9):
         lifecycle.up(road(testbed_name)).close()
         before = journal.read_bytes().count(b"\n")
         kill_after_lines(begin(CHANGE, testbed_name), journal, before + more)
@@ -124,39 +102,31 @@ def test_a_change_killed_at_any_line_is_finished_by_the_next_up(
         assert leftovers(testbed_name, run_dir) == [], f"killed {more} lines into the change"
 
 
-def test_orchestrator_and_launcher_killed_together(run_dir: Path, testbed_name: str) -> None:
-    """Nobody is left who could end the nodes but who comes to clean up."""
-    for lines in (40, 44, 48, 52):
-        process = begin(UP, testbed_name, "programs")
-        journal = run_dir / testbed_name / "journal.jsonl"
-        while process.poll() is None:
-            try:
-                if journal.read_bytes().count(b"\n") >= lines:
-                    break
-            except FileNotFoundError:
-                pass
-        process.kill()
-        for marked in processes.find_marked(run_dir / testbed_name):
-            if b"testbed.launch.launcher" in Path(f"/proc/{marked.pid}/cmdline").read_bytes():
-                os.kill(marked.pid, signal.SIGKILL)
-                break
-        process.wait()
-        lifecycle.down_all()
-        assert leftovers(testbed_name, run_dir) == [], f"killed after {lines} lines"
-
-
-def test_down_killed_at_any_moment_is_finished_by_the_next(
-    run_dir: Path, testbed_name: str
-) -> None:
-    script = "import sys; from testbed.running import lifecycle; lifecycle.down(sys.argv[2])"
-    chance = random.Random(21)
-    for _ in range(10):
-        lifecycle.up(road(testbed_name)).close()
-        process = begin(script, testbed_name)
-        try:
-            process.wait(chance.uniform(0, 0.6))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        lifecycle.down_all()
-        assert leftovers(testbed_name, run_dir) == []
+@pytest.mark.timeout(600)
+def test_whoever_is_killed_and_whenever(request: pytest.FixtureRequest, seed: int) -> None:
+    """Orchestrators, launchers, agents, generators, sinks, and the medium; up, run and down."""
+    points = int(request.config.getoption("kills"))
+    unshare = shutil.which("unshare")
+    assert unshare is not None
+    done = subprocess.run(
+        [
+            *(unshare, "--mount", "--net", "--pid", "--kill-child", "--mount-proc"),
+            *("--propagation", "private"),
+            *(sys.executable, str(HERE / "chaos.py"), str(seed), "0", str(points)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=590,
+    )
+    *wrong, last = done.stdout.splitlines()
+    assert (wrong, done.returncode) == ([], 0), done.stderr
+    told = json.loads(last)
+    assert told["points"] == points
+    assert sum(told["killed"].values()) >= points
+    if points >= 50:
+        stages, victims = zip(*(one.split() for one in told["killed"]), strict=True)
+        assert set(stages) == {"up", "run", "down"}
+        assert set(victims) == {
+            *("orchestrator", "launcher", "agent"),
+            *("generator", "sink", "medium"),
+        }

@@ -301,6 +301,25 @@ def test_of_two_racing_for_a_name_one_wins_and_one_is_told(
     assert leftovers(testbed_name, run_dir) == []
 
 
+def test_while_down_is_at_work_nothing_else_is_and_afterwards_all_is_as_new(
+    ups: Callable[..., Running], run_dir: Path, testbed_name: str, wait_until: WaitUntil
+) -> None:
+    stubborn = ("sh", "-c", "trap '' TERM; echo here; while :; do sleep 1; done")
+    topology = make_topology(testbed_name, ["rsu", "a"], links=[("rsu", "a")], command=stubborn)
+    running = ups(topology)
+    logs = [running.run.node_log(name) for name in ("rsu", "a")]
+    wait_until(lambda: all("here" in log.read_text() for log in logs))
+    leaving = threading.Thread(target=lifecycle.down, args=(testbed_name,))
+    leaving.start()
+    running.launcher.wait(lambda nodes: all(node.asked for node in nodes.values()), 10)
+    for command in (lambda: lifecycle.up(topology), lambda: lifecycle.down(testbed_name)):
+        with pytest.raises(Busy, match="another command"):
+            command()
+    leaving.join()
+    assert leftovers(testbed_name, run_dir) == []
+    assert set(pids(ups(topology))) == {"rsu", "a"}
+
+
 def test_limits_are_told_before_anything_is_made(
     run_dir: Path, testbed_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
