@@ -27,10 +27,11 @@ FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 
 _TABLE_SHARE: Final = 16
 """The couples of a batch fill at most this part of the neighbour table."""
-_OPEN_BATCHES: Final = 8
+_OPEN_BATCHES: Final = 12
 """So many batches may wait for last answers before the entries of the first are given back."""
 _MANY: Final = 10_000
 """More requests than that are many."""
+_NOT_ASKED: Final = "not asked: nothing passed the other way"
 _TABLE_SIZE: Final = 1024
 """gc_thresh3 where it cannot be read; the kernel's own default (arp(7))."""
 
@@ -136,8 +137,10 @@ def reach(
 ) -> Reachability:
     """Ping every pair of `nodes` (None: all) of a testbed that is up, `rounds` times each way.
 
-    Two nodes between which nothing passes are asked twice, among very many pairs once. An answer
-    counts if it comes within `timeout_s`. `progress` is told how many requests of all are done.
+    Two nodes between which nothing passes are asked twice. Among very many pairs one of the two is
+    asked, once: an answer needs both directions, and each silence lasts for the whole timeout. An
+    answer counts if it comes within `timeout_s`. `progress` is told how many requests of all are
+    done.
 
     :raises ReachError: a node's namespace is not there.
     """
@@ -146,8 +149,8 @@ def reach(
     namespaces = {name: netns.namespace_name(topology.name, name) for name in names}
     total = rounds * len(families) * len(names) * (len(names) - 1)
     couples = [_Couple(topology, a, b, families) for a, b in combinations(names, 2)]
-    # With many pairs one silence is taken at its word, if nothing passed between the two at all.
-    tries = 2 if total <= _MANY else 1
+    many = total > _MANY
+    steps = rounds + many
     waiting = deque(_batches(couples))
     give_back = len(waiting) > 1
     under_way: deque[_Batch] = deque()
@@ -166,16 +169,17 @@ def reach(
                 else:
                     pinger.settle(under_way[0].last)
                     continue
-                if batch.round == rounds:
+                if batch.step == steps:
                     if give_back:
                         tables.forget(batch.couples)
                     continue
                 for couple in batch.couples:
-                    done += len(couple.tallies)
-                    if batch.round < tries or couple.answered:
-                        for tally in couple.tallies:
+                    wanted = couple.in_turn(batch.step) if many else couple.tallies
+                    done += len(wanted)
+                    if batch.step < (1 if many else 2) or couple.answered:
+                        for tally in wanted:
                             batch.last = pinger.ask(tally)
-                batch.round += 1
+                batch.step += 1
                 under_way.append(batch)
                 if progress is not None:
                     progress(done, total)
@@ -207,13 +211,18 @@ class _Couple:
     def answered(self) -> bool:
         return any(tally.times_us for tally in self.tallies)
 
+    def in_turn(self, step: int) -> list[Tally]:
+        """One direction first, then the other, then both: as many of each in the end."""
+        half = len(self.tallies) // 2
+        return {0: self.tallies[:half], 1: self.tallies[half:]}.get(step, self.tallies)
+
 
 @dataclass(slots=True, eq=False)
 class _Batch:
     """Couples that are asked together; `last` is the number of their last request so far."""
 
     couples: list[_Couple]
-    round: int = 0
+    step: int = 0
     last: int = -1
 
 
@@ -276,5 +285,5 @@ def _result(tally: Tally) -> PairResult:
         rtt_min_us=min(times, default=None),
         rtt_mean_us=sum(times) / len(times) if times else None,
         rtt_max_us=max(times, default=None),
-        error=tally.error,
+        error=tally.error if tally.sent or tally.error else _NOT_ASKED,
     )

@@ -6,6 +6,7 @@ how anything is done, only what has to hold before.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -21,6 +22,7 @@ from testbed.running.bringup import BringUp
 from testbed.running.joining import NotReady
 from testbed.running.removal import Removed, down, down_all
 from testbed.running.running import NotRunning, Running, UpReport, attach
+from testbed.topology import control_load
 from testbed.topology.model import Topology
 
 __all__ = [
@@ -79,6 +81,8 @@ def up(
         limits.require_rights()
         warnings = [str(limit) for limit in limits.require(len(topology.nodes))]
     hops = topology.hops_to_rsu()
+    too_much = control_load.warning(topology, cpus=len(os.sched_getaffinity(0)))
+    warnings += [] if too_much is None else [too_much]
     warnings += [f"{name} has no path to any RSU" for name in sorted(known) if hops[name] is None]
     with Interrupts() as interrupts:
         _clear_stale(run)

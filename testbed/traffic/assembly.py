@@ -7,8 +7,21 @@ from __future__ import annotations
 
 from testbed.measure import ledger
 from testbed.measure.ledger import Ledger, Line
+from testbed.measure.places import LinkCounts, NamespaceCounts
+from testbed.traffic.errors import NotForwarding
 from testbed.traffic.legs import LegRunner, Window
 from testbed.traffic.trial import LegTraffic, Load, Tally, TrialTraffic
+
+
+def link_change(now: NamespaceCounts, before: NamespaceCounts, ifname: str) -> LinkCounts:
+    """What an interface of a node counted over a trial.
+
+    :raises NotForwarding: it is gone, as a TAP is whose node has ended.
+    """
+    try:
+        return ledger.link_change(now, before, ifname)
+    except KeyError:
+        raise NotForwarding(f"there is no {ifname} any more: its node has ended") from None
 
 
 def sink_lines(legs: tuple[LegTraffic, ...] | list[LegTraffic]) -> list[Line]:

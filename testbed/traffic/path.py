@@ -18,7 +18,7 @@ from testbed.measure import ledger, places
 from testbed.measure.ledger import Line, WireEnd
 from testbed.measure.places import LinkCounts, NamespaceCounts
 from testbed.traffic import frames, paths
-from testbed.traffic.assembly import aside_lines, assembled, sink_lines
+from testbed.traffic.assembly import aside_lines, assembled, link_change, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
 from testbed.traffic.place import Place, Surface
 from testbed.traffic.trial import LegTraffic, Load, TrialTraffic
@@ -177,8 +177,8 @@ class PathTester:
         refused = self._refused(legs)
         for node in self._nodes:
             now, then = after[node.netns], before[node.netns]
-            radio = radios[node.name] = ledger.link_change(now, then, node.radio)
-            tap = ledger.link_change(now, then, node.tap)
+            radio = radios[node.name] = link_change(now, then, node.radio)
+            tap = link_change(now, then, node.tap)
             lines += ledger.tap_lines(f"{node.name}'s TAP", tap, refused=refused.get(node.name, 0))
             lines += ledger.wire_lines(
                 WireEnd(

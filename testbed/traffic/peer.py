@@ -18,7 +18,7 @@ from testbed.measure import ledger, places
 from testbed.measure.ledger import Line, WireEnd
 from testbed.measure.places import NamespaceCounts
 from testbed.traffic import frames, paths
-from testbed.traffic.assembly import aside_lines, assembled, sink_lines
+from testbed.traffic.assembly import aside_lines, assembled, link_change, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
 from testbed.traffic.paths import Cast, Leg, NodeKind, Path, Traffic
 from testbed.traffic.place import Place, Surface
@@ -228,9 +228,9 @@ class Tester:
     ) -> list[Line]:
         node = self._node
         here, there = self._wire.netns, node.netns
-        wire = ledger.link_change(after[here], before[here], self._wire.ifname)
-        radio = ledger.link_change(after[there], before[there], node.radio)
-        tap = ledger.link_change(after[there], before[there], node.tap)
+        wire = link_change(after[here], before[here], self._wire.ifname)
+        radio = link_change(after[there], before[there], node.radio)
+        tap = link_change(after[there], before[there], node.tap)
         refused = sum(traffic.generator.refused.values())
         from_wire = leg.inject is Surface.WIRE
         drops = after[there].socket_drops(node.radio, ledger.NODE_PROTOCOL, before[there])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from testbed.measure import ledger
 from testbed.measure.ledger import Ledger, Line, WireEnd
 from testbed.measure.places import LinkCounts, NamespaceCounts, PacketSocket
+from testbed.traffic import assembly
+from testbed.traffic.errors import NotForwarding
 
 
 def link(**counts: int) -> LinkCounts:
@@ -153,3 +155,5 @@ def test_an_interface_made_meanwhile_counts_with_all_it_has() -> None:
     assert ledger.link_change(now, nothing, "radio0").rx_dropped == 3
     with pytest.raises(KeyError):
         ledger.link_change(nothing, now, "radio0")
+    with pytest.raises(NotForwarding, match="no radio0 any more"):
+        assembly.link_change(nothing, now, "radio0")

@@ -21,6 +21,7 @@ from running_helpers import make_topology
 from testbed.kernel import limits, netns
 from testbed.kernel.neighbours import NeighbourTable
 from testbed.reach import echo
+from testbed.reach import reach as reaching
 from testbed.reach.reach import ReachError, reach
 from testbed.running import lifecycle
 from testbed.running.lifecycle import Running
@@ -75,6 +76,27 @@ def test_the_dead_reach_nobody_and_nobody_reaches_them(cell: Running) -> None:
     assert (unsent.received, unsent.loss, unsent.error) == (0, 1.0, "Network is unreachable")
     unheard = found.matrix(6)["a", "b"]
     assert (unheard.sent, unheard.received, unheard.rtt_mean_us) == (2, 0, None)
+
+
+def test_among_many_pairs_each_silence_is_waited_for_once(
+    cell: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaching, "_MANY", 0)
+    os.kill(cell.status()["b"].pid, signal.SIGKILL)
+    cell.launcher.wait(lambda nodes: not nodes["b"].alive, 5)
+    told: list[tuple[int, int]] = []
+    found = reach(
+        cell.topology, rounds=3, timeout_s=0.5, progress=lambda done, all: told.append((done, all))
+    )
+    assert told[-1] == (72, 72)
+    for pair in found.pairs:
+        if "b" not in (pair.source, pair.target):
+            assert (pair.sent, pair.received, pair.error) == (3, 3, None)
+            continue
+        other = found.matrix(pair.family)[pair.target, pair.source]
+        assert not pair.reached
+        assert {pair.sent, other.sent} == {0, 1}
+        assert pair.sent or pair.error == "not asked: nothing passed the other way"
 
 
 def test_some_nodes_and_one_family(cell: Running) -> None:
