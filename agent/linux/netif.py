@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,9 +73,18 @@ def exists(ifindex: int) -> bool:
     return True
 
 
+def any_socket() -> socket.socket:
+    """A socket through which interfaces are asked for; it stays in the namespace it was made in."""
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+
 def _ioctl(name: str, request: int, payload: bytes = b"") -> bytes:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        answer = fcntl.ioctl(sock.fileno(), request, struct.pack("16s24s", name.encode(), payload))
+    with any_socket() as sock:
+        return _ioctl_through(sock, name, request, payload)
+
+
+def _ioctl_through(sock: socket.socket, name: str, request: int, payload: bytes = b"") -> bytes:
+    answer = fcntl.ioctl(sock.fileno(), request, struct.pack("16s24s", name.encode(), payload))
     return answer[16:]
 
 
@@ -104,9 +113,10 @@ def set_mtu(name: str, value: int) -> None:
     _ioctl(name, _SIOCSIFMTU, struct.pack("i", value))
 
 
-def flags(name: str) -> int:
-    """IFF_… bits as netdevice(7) has them."""
-    (value,) = struct.unpack_from("H", _ioctl(name, _SIOCGIFFLAGS))
+def flags(name: str, *, through: socket.socket | None = None) -> int:
+    """IFF_… bits as netdevice(7) has them, in the namespace of the socket `through` if given."""
+    with any_socket() if through is None else nullcontext(through) as sock:
+        (value,) = struct.unpack_from("H", _ioctl_through(sock, name, _SIOCGIFFLAGS))
     return int(value)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,7 +29,8 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
     """Show what runs: nodes, their upstreams and engines.
 
     All of a testbed, or one NODE. For each node its state, its upstream, the RSU behind that and
-    the hops to it, the engines that it really uses, and in words what is wrong with it. For one
+    the hops to it, the engines that it really uses, and in words what is wrong with it. Of a
+    program that is a node only what can be seen from outside is shown. For one
     node also its routes and what else could be its upstream; with --stats its packets, batches,
     system calls, wake-ups, drops and queues. JSON has everything.
     """
@@ -110,7 +110,7 @@ def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
                 None if node.upstream is None else node.upstream.node,
                 None if node.upstream is None else node.upstream.rsu,
                 None if node.upstream is None else node.upstream.hops,
-                _engines(node.engines),
+                _engines(node),
                 node.ipv4,
                 node.ipv6,
                 node.pid,
@@ -122,8 +122,11 @@ def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
     )
 
 
-def _engines(told: Mapping[str, Any] | None) -> str | None:
-    """`mmsg / per-packet`: what is used on the wire and on the TAP."""
+def _engines(node: NodeView) -> str | None:
+    """`mmsg / per-packet`: what is used on the wire and on the TAP; of a program, its name."""
+    if node.program is not None:
+        return f"program {os.path.basename(node.program[0])}"
+    told = node.engines
     if not told:
         return None
     return " / ".join(str(told.get(side, {}).get("used", "–")) for side in ("wire", "tap"))

@@ -5,11 +5,12 @@ Must not know where the values come from: it is given a node as `testbed.running
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from testbed.running.inspect import NodeView
+    from testbed.running.inspect import NodeView, UpstreamView
 
 Cell = str | int | float | None
 Table = tuple[Sequence[str], list[Sequence[Cell]]]
@@ -34,16 +35,13 @@ def tables(node: NodeView, names: Names, *, stats: bool) -> Iterable[Table]:
 
 
 def _identity(node: NodeView) -> Table:
-    upstream = node.upstream
-    via = None
-    if upstream is not None:
-        hops = "1 hop" if upstream.hops == 1 else f"{upstream.hops} hops"
-        via = f"{upstream.node}, {hops} to {upstream.rsu}"
     state = node.state if node.why is None else f"{node.state}: {node.why}"
     rows: list[Sequence[Cell]] = [
         ("kind", node.kind),
         ("state", state),
-        ("upstream", via),
+        ("program", None if node.program is None else shlex.join(node.program)),
+        ("upstream", _way(node.upstream)),
+        ("first answered", _way(node.answered)),
         ("hears", ", ".join(node.hears)),
         ("ipv4", node.ipv4),
         ("ipv6", node.ipv6),
@@ -56,6 +54,13 @@ def _identity(node: NodeView) -> Table:
         ("restarts", node.restarts or None),
     ]
     return ("node", node.name), [row for row in rows if row[1] not in (None, "")]
+
+
+def _way(upstream: UpstreamView | None) -> str | None:
+    if upstream is None:
+        return None
+    hops = "1 hop" if upstream.hops == 1 else f"{upstream.hops} hops"
+    return f"{upstream.node}, {hops} to {upstream.rsu}"
 
 
 def _engines(node: NodeView) -> Table:

@@ -5,6 +5,7 @@ Must not know how any of it is done, and changes nothing.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,8 +41,10 @@ class Step:
             case Hear(port=port, peers=peers):
                 return f"{port} is heard by {', '.join(peers) or 'nobody'}"
             case start:
-                told = start.spec.config
-                return start.kind if told is None else f"{told.kind}, {', '.join(told.ip)}"
+                config, program = start.spec.config, start.spec.program
+                if program is not None:
+                    return f"{start.kind}, program: {shlex.join(program.argv)}"
+                return start.kind if config is None else f"{config.kind}, {', '.join(config.ip)}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values: the operation, and what is to be done about it."""

@@ -37,7 +37,9 @@ from testbed.measure.cpu import allowed_cpus
 from testbed.results import Result
 from testbed.results.store import save_result
 from testbed.running import lifecycle
+from testbed.running.plan import program
 from testbed.scenario.model import Point, Scenario, Variant, shortfalls
+from testbed.topology.effect import heeded
 from testbed.traffic.legs import TesterCpus
 
 DEFAULT_SEED: Final = 1
@@ -399,12 +401,18 @@ def _described(scenario: Scenario, *, quick: bool) -> results.Scenario:
 
 
 def _variant(scenario: Scenario, variant: Variant, point: Point) -> results.Variant:
-    settings = variant.settings(scenario.topology.node(point.nodes[0]))
+    node = scenario.topology.node(point.nodes[0])
+    settings = variant.settings(node)
+    command = None
+    if settings.is_program:
+        made = program(scenario.topology.name, node, settings)
+        command = results.Command(argv=list(made.argv), env=dict(made.env))
     return results.Variant(
         name=variant.name,
         baseline=variant.baseline,
-        settings=asdict(settings),
+        settings=heeded(settings),
         passes=list(variant.passes),
+        command=command,
     )
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from testbed.kernel import netns
-from testbed.launch.messages import NodeSpec
+from testbed.launch import user
+from testbed.launch.messages import NodeSpec, Program
 
 EVENTS_FD: Final = 3
 _LIFELINE_FD: Final = 4
@@ -46,6 +47,10 @@ def prepare(spec: NodeSpec, directory: Path, log: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.parent.mkdir(mode=0o700, exist_ok=True)
     log.touch(mode=0o600)
+    if spec.program is not None and spec.program.user is not None:
+        with suppress(LookupError):  # the child says so
+            found = user.find(spec.program.user)
+            os.chown(directory, found.uid, found.gid)
     if spec.config is not None:
         if spec.config.run_as is not None:
             os.chown(directory, *spec.config.run_as)
@@ -88,8 +93,8 @@ def _run(
         os.sched_setaffinity(0, spec.cpus)
     follow(_LIFELINE_FD, launcher)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    if spec.command is not None:
-        return _execute(spec, spec.command)
+    if spec.program is not None:
+        return _execute(spec.program, launcher)
     assert spec.config is not None
     from agent.runtime import run_agent
 
@@ -128,12 +133,20 @@ def follow(lifeline: int, launcher: int) -> None:
         raise SystemExit(_EXIT_NOT_STARTED)
 
 
-def _execute(spec: NodeSpec, command: tuple[str, ...]) -> int:
+def _execute(program: Program, launcher: int) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs expect it
+    environment = {**os.environ, **program.env}
     try:
-        os.execvpe(command[0], command, {**os.environ, **spec.env})
-    except OSError as error:
-        message = f"{command[0]}: {error.strerror}"
+        if program.user is not None:
+            user.become(user.find(program.user))
+        # Forgotten with a change of user; and the program ends at a signal of its own.
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.Signals[program.stop]), 0, 0, 0)
+        if os.getppid() != launcher:
+            return _EXIT_NOT_STARTED
+        os.execvpe(program.argv[0], program.argv, environment)
+    except (LookupError, OSError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        message = f"{program.argv[0]}: {why}"
         print(message, file=sys.stderr)
         os.write(EVENTS_FD, json.dumps({"event": "failed", "error": message}).encode() + b"\n")
         return 127 if isinstance(error, FileNotFoundError) else 126

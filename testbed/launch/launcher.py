@@ -27,6 +27,7 @@ from testbed.kernel.processes import MARK_VARIABLE, start_ticks
 from testbed.launch import child as launch_child
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec
+from testbed.launch.programs import ProgramWatch
 from testbed.launch.restarts import LIMIT, Restarts
 from testbed.launch.server import Promise, Server
 from testbed.rundir import RunDir
@@ -61,6 +62,7 @@ class _Node:
     restarts: Restarts | None = None
     restart_at: float | None = None
     ended_before: int | None = None
+    program: ProgramWatch | None = None
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -74,6 +76,7 @@ class _Node:
             "started_ns": self.started_ns,
             "upstream": self.upstream,
             "engines": self.engines,
+            "answered": None if self.program is None else self.program.answered,
             "error": self.error,
             "restarts": 0 if self.restarts is None else self.restarts.total,
             "restart_at_ns": None if self.restart_at is None else int(self.restart_at * 1e9),
@@ -107,6 +110,7 @@ class Launcher:
         while not (self._leaving and not self._alive()):
             for key, _ in self._selector.select(self._patience()):
                 key.data()
+            self._look_at_programs()
             self._kill_the_late()
             self._start_the_due()
             self._server.answer_the_due()
@@ -122,6 +126,10 @@ class Launcher:
         directory, log = self._run.node(spec.name), self._run.node_log(spec.name)
         launch_child.prepare(spec, directory, log)
         own_pid = os.getpid()
+        watch = None
+        if spec.program is not None:
+            # Before it starts: its first words and its first reply count.
+            watch = ProgramWatch(spec.program, spec.netns, log, self._selector)
         events, events_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             # No signal may meet the child while it still has our handlers.
@@ -147,6 +155,8 @@ class Launcher:
                 raise
         except BaseException:
             os.close(events)
+            if watch is not None:
+                watch.close()
             raise
         finally:
             os.close(events_end)
@@ -160,6 +170,7 @@ class Launcher:
             since_ns=now,
             start_ticks=start_ticks(pid) or 0,
             restarts=restarts,
+            program=watch,
         )
         self._nodes[spec.name] = node
         self._serial += 1
@@ -178,9 +189,9 @@ class Launcher:
                 for line in lines:
                     self._event(node, line)
             self._close_events(node)
-            if node.spec.command is not None and node.state == "starting" and node.error is None:
+            if node.program is not None and node.error is None:
                 # The pipe closes by itself when a program takes the child's place.
-                self._turn(node, "ready")
+                node.program.started()
 
     def _event(self, node: _Node, line: bytes) -> None:
         try:
@@ -213,7 +224,8 @@ class Launcher:
         if node.pidfd < 0:
             return
         self._heard(node)  # its last words
-        if node.spec.command is not None:
+        if node.program is not None:
+            node.program.close()
             # A program may have left children; its group is ours until it is reaped.
             with suppress(ProcessLookupError):
                 os.killpg(node.pid, signal.SIGKILL)
@@ -277,7 +289,7 @@ class Launcher:
             return
         with suppress(ProcessLookupError):
             # A program's children are asked as well, once it has a group of its own.
-            if node.spec.command is not None and os.getpgid(node.pid) == node.pid:
+            if node.program is not None and os.getpgid(node.pid) == node.pid:
                 os.killpg(node.pid, number)
             else:
                 signal.pidfd_send_signal(node.pidfd, number)
@@ -285,8 +297,30 @@ class Launcher:
     def _let_go(self, nodes: list[_Node], timeout_s: float) -> None:
         for node in nodes:
             node.asked = True
-            node.kill_at = time.monotonic() + timeout_s
-            self._signal(node, signal.SIGTERM)
+            self._end(node, timeout_s)
+
+    def _end(self, node: _Node, timeout_s: float) -> None:
+        """Ask it to leave, and remember when to insist."""
+        node.kill_at = time.monotonic() + timeout_s
+        program = node.spec.program
+        self._signal(node, signal.Signals[program.stop] if program else signal.SIGTERM)
+
+    def _look_at_programs(self) -> None:
+        """What agents tell by themselves is looked for at programs."""
+        for node in self._alive():
+            program = node.program
+            if program is None:
+                continue
+            told = program.look()
+            for note in told.notes:
+                self._note(node, f"launcher: {note}")
+            if told.ready:
+                self._turn(node, "ready")
+            if told.failed is not None:
+                node.error = told.failed
+                self._end(node, _STOP_S)
+            if told.answered:
+                self._serial += 1
 
     def _kill_the_late(self) -> None:
         now = time.monotonic()
@@ -306,6 +340,11 @@ class Launcher:
         ]
         if (deadline := self._server.next_deadline()) is not None:
             times.append(deadline)
+        times += [
+            due
+            for node in self._alive()
+            if node.program is not None and (due := node.program.due()) is not None
+        ]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _signalled(self) -> None:

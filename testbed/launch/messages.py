@@ -18,23 +18,50 @@ State = Literal["starting", "ready", "exited"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Program:
+    """A program that is a node, and how it is dealt with.
+
+    `env` is added to the environment. `user` None is root with all rights; another one has
+    CAP_NET_ADMIN and CAP_NET_RAW. The program makes the interface `tap`, if any, and is ready once
+    that is up with a carrier, and once a line of its log matches `ready_log`, if any; after
+    `ready_within_s` it has failed. What it leaves out of `addresses` is then added to the TAP.
+    On the radio `answers_on` its first reply to a heartbeat is looked out for.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
+    stop: str = "SIGTERM"
+    ready_log: str | None = None
+    ready_within_s: float = 10.0
+    tap: str | None = None
+    addresses: tuple[str, ...] = ()
+    answers_on: str | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Program:
+        """The program that `asdict` made plain."""
+        tuples = {name: tuple(values[name]) for name in ("argv", "addresses")}
+        return cls(**{**values, **tuples})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSpec:
-    """What to run as a node: our agent with `config`, or the program `command`; exactly one.
+    """What to run as a node: our agent with `config`, or a `program`; exactly one.
 
     `netns` is the namespace's name. Relative paths in `config` are relative to the node's own
-    directory, where it starts. `env` is added to the environment, `cpus` pins the node.
+    directory, where it starts. `cpus` pins the node.
     """
 
     name: str
     netns: str
     config: AgentConfig | None = None
-    command: tuple[str, ...] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    program: Program | None = None
     cpus: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.config is None) == (self.command is None):
-            raise ValueError(f"{self.name}: a node is either an agent or a command")
+        if (self.config is None) == (self.program is None):
+            raise ValueError(f"{self.name}: a node is either an agent or a program")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` makes an equal spec of them."""
@@ -42,15 +69,14 @@ class NodeSpec:
             "name": self.name,
             "netns": self.netns,
             "config": None if self.config is None else asdict(self.config),
-            "command": None if self.command is None else list(self.command),
-            "env": dict(self.env),
+            "program": None if self.program is None else asdict(self.program),
             "cpus": None if self.cpus is None else list(self.cpus),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> NodeSpec:
         """The spec that `to_json` wrote."""
-        config, command, cpus = values["config"], values["command"], values["cpus"]
+        config, program, cpus = values["config"], values["program"], values["cpus"]
         if config is not None:
             pairs = {name: config[name] for name in ("adaptive_batch", "run_as")}
             config = AgentConfig(
@@ -64,8 +90,7 @@ class NodeSpec:
             name=values["name"],
             netns=values["netns"],
             config=config,
-            command=None if command is None else tuple(command),
-            env=values["env"],
+            program=None if program is None else Program.from_json(program),
             cpus=None if cpus is None else tuple(cpus),
         )
 
@@ -77,10 +102,12 @@ class NodeStatus:
     `start_ticks` (clock ticks since boot, proc_pid_stat(5) field 22) with `pid` names the process
     beyond doubt. `exit_status` is that of the process, negative for a signal, None while it lives.
     `asked` tells that the exit was wanted. `since_ns` (CLOCK_MONOTONIC) is when `state` began.
-    `upstream` and `engines` are what the agent said last; a command says nothing. `error` is why
-    a program could not be started. `restarts` counts how often it was started again after it had
-    died, `ended_before` is how the process before ended (None for the first), and `restart_at_ns`
-    (CLOCK_MONOTONIC) is when it will be started again, None if it will not.
+    `upstream` and `engines` are what the agent said last; a program says nothing. Of a program
+    that is an OBU, `answered` is its first reply to a heartbeat as it was seen on its radio: to
+    which neighbour (`mac`), for which `rsu`, over how many `hops`. `error` is why a program could
+    not be started, or did not get ready. `restarts` counts how often it was started again after it
+    had died, `ended_before` is how the process before ended (None for the first), and
+    `restart_at_ns` (CLOCK_MONOTONIC) is when it will be started again, None if it will not.
     """
 
     name: str
@@ -93,10 +120,16 @@ class NodeStatus:
     started_ns: int
     upstream: Mapping[str, Any] | None = None
     engines: Mapping[str, Any] | None = None
+    answered: Mapping[str, Any] | None = None
     error: str | None = None
     restarts: int = 0
     restart_at_ns: int | None = None
     ended_before: int | None = None
+
+    @property
+    def joined(self) -> bool:
+        """Whether an OBU has an upstream, or was seen to answer one."""
+        return self.upstream is not None or self.answered is not None
 
     @property
     def alive(self) -> bool:

@@ -5,6 +5,7 @@ Must not know how it will look.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 
@@ -139,6 +140,7 @@ def method(result: Result) -> Section:
             *(str(variant.settings.get(key, NOTHING)) for key in shown),
             ", ".join(variant.passes),
         )
+    programs = _programs(scenario.variants)
     return Section(
         title="How it was done",
         blocks=(
@@ -146,6 +148,7 @@ def method(result: Result) -> Section:
                 ("<variant", *(f"<{key.replace('_', ' ')}" for key in shown), "<passes"),
                 note="Settings that all variants share are not listed.",
             ),
+            *([programs] if programs is not None else []),
             line(
                 f"Frames of {', '.join(map(str, scenario.frame_bytes))} bytes in "
                 f"{scenario.flows} flow{'s' if scenario.flows > 1 else ''}; the variants alternate "
@@ -156,6 +159,22 @@ def method(result: Result) -> Section:
             ),
             _busy(result),
         ),
+    )
+
+
+def _programs(variants: list[Variant]) -> Block | None:
+    """The command lines of the variants that are programs; None where there are none."""
+    rows = Rows()
+    for variant in variants:
+        if variant.command is not None:
+            told = [f"{name}={value}" for name, value in variant.command.env.items()]
+            rows.add(variant.name, shlex.join([*told, *variant.command.argv]))
+    if not len(rows):
+        return None
+    return rows.table(
+        ("<variant", "<program"),
+        note="A program has no counters of ours: what is shown of it was counted by the kernel and "
+        "by the tester.",
     )
 
 

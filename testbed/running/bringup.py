@@ -148,17 +148,15 @@ class BringUp:
     def _join(
         self, topology: Topology, wanted: Plan, launcher: Launcher, remaining_s: float
     ) -> None:
-        specs = [op.spec for op in wanted.operations if isinstance(op, StartNode)]
-        agents = {spec.name for spec in specs if spec.config is not None}
-        expected = joining.joinable(topology, [spec.name for spec in specs]) & agents
+        names = [op.spec.name for op in wanted.operations if isinstance(op, StartNode)]
+        expected = joining.expected_to_join(topology, names)
         with self._timeline.phase("joining", len(expected)) as step:
             self.not_ready = joining.wait(
                 topology,
                 self._run,
                 launcher,
                 timeout_s=max(0.0, remaining_s),
-                agents=agents,
-                running=[spec.name for spec in specs],
+                running=names,
                 check=self._interrupts.check,
                 step=step,
             )

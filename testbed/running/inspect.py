@@ -18,7 +18,7 @@ from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Snapshot
 from testbed.rundir import RunDir
 from testbed.running import agent_control, journal
 from testbed.running.joining import describe_exit
-from testbed.running.plan import node_key
+from testbed.running.plan import StartNode, node_key
 from testbed.running.running import NotRunning, read_topology
 from testbed.topology.model import Node, Topology
 
@@ -44,7 +44,9 @@ class NodeView:
 
     `medium` is "cable", or the name of its port in the medium's namespace. `engines` is what its
     agent asked for and uses, `stats` all that it counts; both None where no agent tells.
-    `restarts` counts how often it was started again after it had died.
+    `restarts` counts how often it was started again after it had died. Of a program, `program` is
+    its command line, and `answered` its first reply to a heartbeat, as it was seen on its radio;
+    what it uses as upstream now only it knows.
     """
 
     name: str
@@ -64,6 +66,8 @@ class NodeView:
     engines: Mapping[str, Any] | None
     stats: Mapping[str, Any] | None
     restarts: int = 0
+    program: tuple[str, ...] | None = None
+    answered: UpstreamView | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +129,7 @@ def _summary(run: RunDir) -> Summary:
         nodes=None if topology is None else len(topology.nodes),
         ready=len(ready),
         obus=None if topology is None else len(topology.obus),
-        joined=sum(node.upstream is not None for node in ready),
+        joined=sum(node.joined for node in ready),
     )
 
 
@@ -207,6 +211,8 @@ def _view(
         engines=None if status is None else status.engines,
         stats=stats,
         restarts=0 if status is None else status.restarts,
+        program=_program(state, node.name),
+        answered=None if status is None else _upstream(topology, status.answered),
     )
 
 
@@ -217,7 +223,7 @@ def _state(node: Node, status: NodeStatus | None, *, lost: bool) -> tuple[NodeSt
         return "stopped", None
     if status.alive:
         if node.kind == "obu" and status.state == "ready" and status.upstream is None:
-            return status.state, None if node.command is not None else "no upstream"
+            return status.state, None if node.settings.is_program else "no upstream"
         return status.state, None
     if status.asked:
         return "stopped", None
@@ -228,6 +234,14 @@ def _state(node: Node, status: NodeStatus | None, *, lost: bool) -> tuple[NodeSt
     elif status.restarts:
         why += f"; not started again after {status.restarts} restarts"
     return "exited", why
+
+
+def _program(state: journal.State, name: str) -> tuple[str, ...] | None:
+    entry = state.entries.get(node_key(name))
+    if entry is None or not isinstance(entry.operation, StartNode):
+        return None
+    program = entry.operation.spec.program
+    return None if program is None else program.argv
 
 
 def _radio(state: journal.State, name: str) -> str | None:

@@ -1,6 +1,7 @@
 """Waits until the nodes of a testbed are ready and joined, and says of each that is not why.
 
-Must not know how nodes are started. Joined is an OBU that has an upstream.
+Must not know how nodes are started. Joined is an OBU that has an upstream; of a program, which does
+not tell, one that was seen to answer a heartbeat.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from testbed.topology.model import Topology
 
 _PATIENCE_S: Final = 0.5
 """One heartbeat joins everything; where frames were lost, RSUs are asked for one more."""
+_PERIODS: Final = 2.5
+"""So many periods of its own accord give an RSU that cannot be asked time for two heartbeats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,23 +48,40 @@ def joinable(topology: Topology, running: Collection[str]) -> frozenset[str]:
     return frozenset(obu.name for obu in topology.obus if obu.name in reached)
 
 
+def tells(topology: Topology, node: str) -> bool:
+    """Whether it can be known of that node that it has joined; KeyError without such a node.
+
+    Of a program that is only started nothing is known, not even that it speaks the protocol.
+    """
+    settings = topology.node(node).settings
+    return not settings.is_program or settings.ready.how != "started"
+
+
+def patience_s(topology: Topology, usual_s: float) -> float:
+    """How long joining may take: `usual_s`, or more where an RSU cannot be asked to send one."""
+    periods = [
+        rsu.settings.hello_periodicity_ms / 1000 for rsu in topology.rsus if rsu.settings.is_program
+    ]
+    return max([usual_s, *(_PERIODS * period for period in periods)])
+
+
 def wait(
     topology: Topology,
     run: RunDir,
     launcher: Launcher,
     *,
     timeout_s: float,
-    agents: Collection[str],
     running: Collection[str],
     check: Callable[[], None],
     step: Callable[[int], None],
 ) -> tuple[NotReady, ...]:
-    """Wait for `agents`, which can tell, among the `running` nodes; what is missing returns.
+    """Wait for the `running` nodes; what is missing returns.
 
-    Nodes that died, or that have no path to an RSU, are not waited for.
+    Nodes that died, that have no path to an RSU, or of which nothing can be known are not waited
+    for.
     """
-    expected = joinable(topology, running) & set(agents)
-    rsus = [rsu.name for rsu in topology.rsus if rsu.name in agents]
+    expected = expected_to_join(topology, running)
+    rsus = [rsu.name for rsu in topology.rsus if rsu.name in running]
     deadline = time.monotonic() + timeout_s
 
     def settled(status: Mapping[str, NodeStatus]) -> bool:
@@ -69,7 +89,7 @@ def wait(
         return all(
             (node := status.get(name)) is None
             or not node.alive
-            or (node.state == "ready" and (name not in expected or node.upstream is not None))
+            or (node.state == "ready" and (name not in expected or node.joined))
             for name in running
         )
 
@@ -82,7 +102,12 @@ def wait(
 
 
 def _is_joined(node: NodeStatus | None) -> bool:
-    return node is not None and node.alive and node.upstream is not None
+    return node is not None and node.alive and node.joined
+
+
+def expected_to_join(topology: Topology, running: Collection[str]) -> frozenset[str]:
+    """The OBUs among `running` that could join, and of which that could be known."""
+    return frozenset(name for name in joinable(topology, running) if tells(topology, name))
 
 
 def explain(
@@ -97,9 +122,7 @@ def explain(
     silent = [
         name
         for name in expected
-        if (node := status.get(name)) is not None
-        and node.state == "ready"
-        and node.upstream is None
+        if (node := status.get(name)) is not None and node.state == "ready" and not node.joined
     ]
     stats = agent_control.ask(run, silent, {"cmd": "stats"})
     found = []
@@ -125,9 +148,11 @@ def _why(
     if node.state == "starting":
         waited_s = (time.monotonic_ns() - node.started_ns) / 1e9
         return f"not ready {waited_s:.1f} s after its start{_last_words(run, name)}"
-    if not expected or node.upstream is not None:
+    if not expected or node.joined:
         return None
     heard_by = ", ".join(sorted(topology.neighbours()[name]))
+    if topology.node(name).settings.is_program:
+        return f"was not seen to answer a heartbeat (it hears {heard_by})"
     if stats is None:
         return "no upstream, and its agent does not answer"
     heartbeats = stats.get("messages", {}).get("heartbeat", 0)

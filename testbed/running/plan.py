@@ -13,8 +13,8 @@ from agent.config import AgentConfig, batch_sizes
 from testbed.files.fields import OFF
 from testbed.kernel.netns import MEDIUM_NODE, namespace_name
 from testbed.kernel.operations import Hear, MakeCable, MakeNamespace, MakePort
-from testbed.launch.messages import NodeSpec
-from testbed.topology import medium
+from testbed.launch.messages import NodeSpec, Program
+from testbed.topology import medium, placeholders
 from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Node, NodeSettings, Topology
 
 RADIO_MTU: Final = 1500
@@ -106,13 +106,32 @@ def node_spec(
     settings: NodeSettings | None = None,
     cpus: tuple[int, ...] | None = None,
 ) -> NodeSpec:
-    """What the launcher is told to run for `node`."""
+    """What the launcher is told to run for `node`; `settings` in place of the node's own."""
+    chosen = node.settings if settings is None else settings
     return NodeSpec(
         name=node.name,
         netns=namespace_name(testbed, node.name),
-        config=None if node.command is not None else agent_config(node, settings),
-        command=node.command,
+        config=None if chosen.is_program else agent_config(node, chosen),
+        program=program(testbed, node, chosen) if chosen.is_program else None,
         cpus=cpus,
+    )
+
+
+def program(testbed: str, node: Node, settings: NodeSettings) -> Program:
+    """The program that runs as `node`, with every placeholder filled in."""
+    netns = namespace_name(testbed, node.name)
+    values = placeholders.values_for(testbed, netns, node, settings)
+    has_tap = settings.ready.how != "started"
+    return Program(
+        argv=tuple(placeholders.fill(word, values) for word in settings.command),
+        env={name: placeholders.fill(text, values) for name, text in settings.env},
+        user=settings.user,
+        stop=settings.stop,
+        ready_log=settings.ready.pattern,
+        ready_within_s=settings.ready_within_ms / 1000,
+        tap=TAP_INTERFACE if has_tap else None,
+        addresses=(str(node.ipv4), str(node.ipv6)) if has_tap else (),
+        answers_on=RADIO_INTERFACE if has_tap and node.kind == "obu" else None,
     )
 
 

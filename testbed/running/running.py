@@ -116,10 +116,13 @@ class Running:
     ) -> NodeStatus:
         """Stop the node's process if there is one, and start it, with other settings if given.
 
-        Returns when it is ready, died, or `wait_s` have passed; the status tells which. An OBU has
-        no upstream yet: see `wait_joined`.
+        Returns when it is ready, died, or `wait_s` have passed (of a program, the time that it is
+        given itself); the status tells which. An OBU has no upstream yet: see `wait_joined`.
         """
         wanted = self.topology.node(node)
+        chosen = wanted.settings if settings is None else settings
+        if chosen.is_program:
+            wait_s = chosen.ready_within_ms / 1000 + timeout_s
         with rundir.locked(self.run) as there, self._log(there) as log:
             state = journal.read(self.run.journal)
             assert state is not None
@@ -144,17 +147,16 @@ class Running:
     def wait_joined(self, timeout_s: float = 5.0) -> tuple[NotReady, ...]:
         """Wait until the running OBUs have an upstream; what has none returns, with the reason.
 
-        RSUs are asked for a heartbeat now and whenever one seems to have been lost.
+        RSUs are asked for a heartbeat now and whenever one seems to have been lost; where one is a
+        program, which cannot be asked, it may take as long as two of its own.
         """
         alive = {name for name, node in self.status().items() if node.alive}
-        agents = {name for name in alive if self.topology.node(name).command is None}
         self.nudge()
         return joining.wait(
             self.topology,
             self.run,
             self.launcher,
-            timeout_s=timeout_s,
-            agents=agents,
+            timeout_s=joining.patience_s(self.topology, timeout_s),
             running=alive,
             check=lambda: None,
             step=lambda done: None,

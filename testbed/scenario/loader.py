@@ -21,7 +21,7 @@ from testbed.scenario import model as values
 from testbed.scenario.file import Extent, PointBody, Quick, ScenarioFile
 from testbed.scenario.variants import expand_variants, known_names, unknown
 from testbed.topology.loader import load_topology
-from testbed.topology.model import Topology
+from testbed.topology.model import Node, Topology
 
 DEFAULT_REPEATS = 10
 DEFAULT_TRIAL_S = 10.0
@@ -92,7 +92,11 @@ class _Resolver:
         if not self._file.traffic.frame_sizes:
             self._problems.add(("traffic", "frame_sizes"), "is empty", expected="at least one size")
         points = tuple(self._point(name, body) for name, body in self._file.measure.items())
-        variants = tuple(expand_variants(self._file.variants, self._problems, self._loads))
+        variants = tuple(
+            expand_variants(
+                self._file.variants, self._problems, self._loads, self._under_test(points)
+            )
+        )
         full = self._full()
         quick = self._quick(full)
         self._problems.raise_any()
@@ -197,6 +201,11 @@ class _Resolver:
             ends=(start, to),
             direction=direction,
         )
+
+    def _under_test(self, points: Sequence[values.Point]) -> list[Node]:
+        """The nodes that get the settings of variants; none that is not in the topology."""
+        names = {name for point in points for name in point.nodes}
+        return [node for node in self._topology.nodes if node.name in names]
 
     def _known_loads(self, wanted: Sequence[str] | None, place: Place) -> tuple[str, ...]:
         return known_names(

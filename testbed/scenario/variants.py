@@ -16,9 +16,13 @@ from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
 from testbed.scenario.file import VariantBody
 from testbed.scenario.model import PASSES, PassName, Variant
+from testbed.topology.effect import InVain, without_effect
+from testbed.topology.model import Node
 from testbed.topology.settings import Settings, said
 
-_SETTINGS = tuple(name for name in Settings.model_fields)
+_OF_PROGRAMS = ("command", "env", "ready", "stop", "user")
+"""They say together which program runs and how: a variant for each says it better."""
+_SWEPT = tuple(name for name in Settings.model_fields if name not in _OF_PROGRAMS)
 
 
 def unknown(problems: Problems, place: Place, name: str, known: Sequence[str], what: str) -> None:
@@ -49,9 +53,15 @@ def known_names(
 
 
 def expand_variants(
-    bodies: Mapping[str, VariantBody], problems: Problems, loads: Sequence[str]
+    bodies: Mapping[str, VariantBody],
+    problems: Problems,
+    loads: Sequence[str],
+    nodes: Sequence[Node],
 ) -> Iterator[Variant]:
-    """Every variant that is compared, in the order of the file; errors go to `problems`."""
+    """Every variant that is compared, in the order of the file; errors go to `problems`.
+
+    `nodes` are those under test: what a variant says must mean something to one of them.
+    """
     place: Place = ("variants",)
     baselines = [name for name, body in bodies.items() if body.baseline]
     if bodies and len(baselines) != 1:
@@ -64,7 +74,7 @@ def expand_variants(
         problems.add(place, "one variant only", expected="at least two to compare")
     names: set[str] = set()
     for name in bodies:
-        for variant in _Expansion(bodies, problems, loads, name).variants():
+        for variant in _Expansion(bodies, problems, loads, nodes, name).variants():
             if variant.name in names:
                 problems.add((*place, name), f"there are two variants {variant.name!r}")
             names.add(variant.name)
@@ -79,11 +89,13 @@ class _Expansion:
         bodies: Mapping[str, VariantBody],
         problems: Problems,
         loads: Sequence[str],
+        nodes: Sequence[Node],
         name: str,
     ) -> None:
         self._bodies = bodies
         self._problems = problems
         self._loads = loads
+        self._nodes = nodes
         self._name = name
         self._body = bodies[name]
         self._place: Place = ("variants", name)
@@ -104,14 +116,28 @@ class _Expansion:
         if self._body.baseline and self._body.sweep:
             self._problems.add((*self._place, "sweep"), "the baseline is one variant, not several")
             return
+        in_vain: dict[InVain, None] = {}
         for suffix, swept in self._swept():
-            yield Variant(
+            variant = Variant(
                 name=self._name + suffix,
                 baseline=self._body.baseline,
                 overrides=said([*swept, *inherited]),
                 passes=cast(tuple[PassName, ...], tuple(only.passes or PASSES)),
                 loads=None if only.loads is None else loads,
             )
+            in_vain.update(dict.fromkeys(self._in_vain(variant)))
+            yield variant
+        for place, problem, expected in in_vain:
+            where = ("sweep", *place) if place[0] in self._body.sweep else place
+            self._problems.add((*self._place, *where), problem, expected=expected)
+
+    def _in_vain(self, variant: Variant) -> Iterator[InVain]:
+        """What it says that has no effect on any node under test."""
+        everywhere: dict[InVain, int] = {}
+        for node in self._nodes:
+            for found in without_effect(variant.overrides, variant.settings(node)):
+                everywhere[found] = everywhere.get(found, 0) + 1
+        return (found for found, times in everywhere.items() if times == len(self._nodes))
 
     def _inherited(self) -> list[Settings] | None:
         """Its own settings, then those of what it is like, and so on; None where that fails."""
@@ -135,8 +161,11 @@ class _Expansion:
         axes: list[list[tuple[str, Settings]]] = []
         for key, given in self._body.sweep.items():
             place: Place = (*self._place, "sweep", key)
-            if key not in _SETTINGS:
-                unknown(self._problems, place, key, _SETTINGS, "setting of a node")
+            if key in _OF_PROGRAMS:
+                self._problems.add(place, "is not swept", expected="a variant for each value")
+                continue
+            if key not in _SWEPT:
+                unknown(self._problems, place, key, _SWEPT, "setting of a node")
                 continue
             if not given:
                 self._problems.add(place, "has no values", expected="a list of values")

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 Kind = Literal["obu", "rsu"]
+ReadyHow = Literal["tap", "log", "started"]
 Handler = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
 Coalesce = Literal["off", "fixed", "adaptive"]
@@ -20,6 +21,8 @@ WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring
 TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
+READY_HOW: tuple[ReadyHow, ...] = get_args(ReadyHow)
+STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
 HANDLERS: tuple[Handler, ...] = get_args(Handler)
 GROUP_COPIES: tuple[GroupCopies, ...] = get_args(GroupCopies)
 COALESCE: tuple[Coalesce, ...] = get_args(Coalesce)
@@ -36,16 +39,32 @@ MTU_MIN = 1280
 MTU_MAX = RADIO_MTU + 14 - 28 - 14
 """A radio frame less 28 bytes of downstream header and 14 bytes of inner Ethernet header."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the form that `Topology.to_json` writes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Ready:
+    """What tells that a program is ready.
+
+    `tap`: its TAP is there, up and with a carrier. `log`: a line of what it prints matches the
+    regular expression `pattern`, and then the TAP. `started`: that it runs, and nothing more.
+    """
+
+    how: ReadyHow = "tap"
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class NodeSettings:
-    """What an agent is told to do; the defaults are the reference node's.
+    """What a node is told to do; the defaults are the reference node's.
 
     `coalesce` None is "fixed" where there is a `max_wait_us`, else "off". `adaptive_batch` is two
     sizes such as "8..128", `metrics` an address and port such as "127.0.0.1:9100"; or "off".
+
+    `command` is the command line, with placeholders (`testbed.topology.placeholders`), of the
+    program that runs as the node; empty for our agent. What stands below it is about programs
+    alone: `env` is added to the environment, `user` None is root.
     """
 
     hello_periodicity_ms: int = 5000
@@ -61,6 +80,38 @@ class NodeSettings:
     max_wait_us: int = 0
     group_copies: GroupCopies = "reference"
     metrics: str = "off"
+    command: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ready: Ready = Ready()
+    ready_within_ms: int = 10_000
+    stop: str = "SIGTERM"
+    user: str | None = None
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a program runs as the node, and not our agent."""
+        return bool(self.command)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` makes equal settings of them."""
+        return {
+            **{key: getattr(self, key) for key in self.__slots__},
+            "command": list(self.command),
+            "env": dict(self.env),
+            "ready": {"how": self.ready.how, "pattern": self.ready.pattern},
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> NodeSettings:
+        """The settings that `to_json` wrote."""
+        return cls(
+            **{
+                **values,
+                "command": tuple(values["command"]),
+                "env": tuple(values["env"].items()),
+                "ready": Ready(**values["ready"]),
+            }
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +120,6 @@ class Node:
 
     `mac` belongs to the radio interface, `tap_mac` to the TAP, as `02:00:…` text. The addresses
     are the TAP's, with the prefix length of the whole testbed. `position` is in metres.
-    `command` is the program that runs instead of our agent, None for our agent.
     """
 
     name: str
@@ -80,7 +130,6 @@ class Node:
     mac: str
     tap_mac: str
     position: tuple[float, float] | None = None
-    command: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,30 +237,27 @@ class Topology:
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
-    settings = node.settings
     return {
         "name": node.name,
         "kind": node.kind,
-        "settings": {key: getattr(settings, key) for key in NodeSettings.__slots__},
+        "settings": node.settings.to_json(),
         "ipv4": str(node.ipv4),
         "ipv6": str(node.ipv6),
         "mac": node.mac,
         "tap_mac": node.tap_mac,
         "position": None if node.position is None else list(node.position),
-        "command": None if node.command is None else list(node.command),
     }
 
 
 def _node_from_json(values: Mapping[str, Any]) -> Node:
-    position, command = values["position"], values["command"]
+    position = values["position"]
     return Node(
         name=values["name"],
         kind=values["kind"],
-        settings=NodeSettings(**values["settings"]),
+        settings=NodeSettings.from_json(values["settings"]),
         ipv4=IPv4Interface(values["ipv4"]),
         ipv6=IPv6Interface(values["ipv6"]),
         mac=values["mac"],
         tap_mac=values["tap_mac"],
         position=None if position is None else (position[0], position[1]),
-        command=None if command is None else tuple(command),
     )

@@ -14,9 +14,10 @@ from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
 from testbed.topology import addressing, model
 from testbed.topology.adjacency import Adjacency
+from testbed.topology.effect import without_effect
 from testbed.topology.file import Body, NodeBody, TopologyFile
 from testbed.topology.given_addresses import check_prefix, given
-from testbed.topology.settings import KindedSettings, Settings, merge
+from testbed.topology.settings import KindedSettings, Settings, merge, said
 
 Kinds = dict[str, str | None]
 
@@ -28,6 +29,7 @@ def resolve(file: TopologyFile, document: Document, *, name: str | None = None) 
     kinds = _kinds(body, problems)
     _check_kinds(kinds, problems)
     _check_periods(body, kinds, problems)
+    _check_effect(body, kinds, problems)
     adjacency = Adjacency(body.nodes, problems)
     links = adjacency.links(body.links)
     segments = adjacency.segments(body.segments)
@@ -132,3 +134,11 @@ def _check_periods(body: Body, kinds: Kinds, problems: Problems) -> None:
                 "an OBU sends no heartbeats of its own",
                 expected="the period at an RSU, in kinds.rsu or in defaults",
             )
+
+
+def _check_effect(body: Body, kinds: Kinds, problems: Problems) -> None:
+    """What a node says itself must mean something to what runs there."""
+    for name, node in body.nodes.items():
+        effective = merge(_layers(body, node, kinds[name]))
+        for place, problem, expected in without_effect(said([node]), effective):
+            problems.add(("topology", "nodes", name, *place), problem, expected=expected)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from agent.config import MAX_BATCH, MAX_WAIT_US, batch_sizes, metrics_address
@@ -19,6 +19,14 @@ from testbed.files.document import kind_of
 from testbed.files.fields import Blank, Choice, JsonSchema, OffOr, Quantity, Whole, refuse
 from testbed.files.validation import Strict
 from testbed.topology import model
+from testbed.topology.program import (
+    USER,
+    VARIABLE_NAME,
+    CommandLine,
+    ReadyBody,
+    Template,
+    refuse_reserved,
+)
 
 
 def _of_agent(read: Callable[[str], object]) -> Callable[[str], object]:
@@ -202,6 +210,43 @@ class Settings(Strict):
             json_schema_extra={"default": "off", "examples": ["off", ":9100"]},
         ),
     ] = None
+    command: Annotated[
+        list[Annotated[str, Template()]] | None,
+        CommandLine(),
+        Field(
+            description="The program that runs as the node, and its arguments, with placeholders "
+            "such as {ip}; or agent, our own. Never goes through a shell.",
+            json_schema_extra={"default": "agent"},
+            examples=[["node", "{kind}", "--bind", "{iface}", "--tap-name", "{tap}"]],
+        ),
+    ] = None
+    env: Annotated[
+        dict[Annotated[str, VARIABLE_NAME], Annotated[str, Template()]] | None,
+        AfterValidator(refuse_reserved),
+        Field(
+            description="Variables added to the environment of the program, with placeholders too.",
+            examples=[{"RUST_LOG": "info"}],
+        ),
+    ] = None
+    ready: Annotated[
+        ReadyBody, Blank(empty=dict), Field(description="What tells that the program is ready.")
+    ] = ReadyBody()
+    stop: Annotated[
+        str | None,
+        Choice(words=model.STOP_SIGNALS),
+        Field(
+            description="The signal at which the program ends.",
+            json_schema_extra={"default": "SIGTERM"},
+        ),
+    ] = None
+    user: Annotated[
+        str | None,
+        USER,
+        Field(
+            description="Whom the program runs as, with the rights CAP_NET_ADMIN and CAP_NET_RAW "
+            "and no others. Root with all rights, if left out."
+        ),
+    ] = None
 
 
 class KindedSettings(Settings):
@@ -242,4 +287,10 @@ def _flat(layer: Settings) -> dict[str, Any]:
         "max_wait_us": layer.max_wait,
         "group_copies": layer.group_copies,
         "metrics": layer.metrics,
+        "command": None if layer.command is None else tuple(layer.command),
+        "env": None if layer.env is None else tuple(layer.env.items()),
+        "ready": layer.ready.value(),
+        "ready_within_ms": layer.ready.within,
+        "stop": layer.stop,
+        "user": layer.user,
     }

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from testbed.topology.model import (
     Link,
     Node,
     NodeSettings,
+    Ready,
     Segment,
     Topology,
 )
@@ -28,10 +30,16 @@ SLEEPER = (sys.executable, "-S", "-c", "import signal; signal.pause()")
 """A program that stands in for a node: stays until it is told to leave."""
 
 
+def as_program(node: Node, *command: str) -> Node:
+    """The node with a program in place of the agent, of which nothing is asked but that it runs."""
+    settings = replace(node.settings, command=command, ready=Ready(how="started"))
+    return replace(node, settings=settings)
+
+
 def make_node(
     number: int, name: str, *, kind: Kind = "obu", command: tuple[str, ...] | None = SLEEPER
 ) -> Node:
-    return Node(
+    node = Node(
         name=name,
         kind=kind,
         settings=NodeSettings(hello_periodicity_ms=1000),
@@ -39,8 +47,8 @@ def make_node(
         ipv6=IPv6Interface(f"fd77::{number + 1:x}/64"),
         mac=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
         tap_mac=f"02:01:00:00:{number >> 8:02x}:{number & 255:02x}",
-        command=command,
     )
+    return node if command is None else as_program(node, *command)
 
 
 def make_topology(

@@ -20,6 +20,7 @@ from testbed import rundir
 from testbed.kernel import netns, processes
 from testbed.launch import client as launch_client
 from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeSpec, NodeStatus
+from testbed.launch.messages import Program
 from testbed.rundir import RunDir
 from testbed.running.journal import Journal
 
@@ -79,8 +80,11 @@ def launcher(run: RunDir) -> Iterator[Launcher]:
         yield started
 
 
-def program(name: str, there: str, *command: str, **more: object) -> NodeSpec:
-    return NodeSpec(name=name, netns=there, command=command or SLEEPER, **more)  # type: ignore[arg-type]
+def program(
+    name: str, there: str, *command: str, cpus: tuple[int, ...] | None = None, **more: object
+) -> NodeSpec:
+    what = Program(argv=command or SLEEPER, **more)  # type: ignore[arg-type]
+    return NodeSpec(name=name, netns=there, program=what, cpus=cpus)
 
 
 def all_in(state: str) -> Callable[..., bool]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from running_helpers import Radio, leftovers, make_topology
+from running_helpers import Radio, as_program, leftovers, make_topology
 
 from testbed import rundir
 from testbed.errors import InputError, Lacking, TestbedError
@@ -169,8 +169,8 @@ def test_who_is_not_ready_is_named_with_the_reason(
     topology = make_topology(
         testbed_name, ["rsu", "a", "b", "c"], segments=[["rsu", "a", "b"], ["c"]], command=None
     )
-    broken = replace(topology.node("b"), command=("sh", "-c", "echo no luck; exit 7"))
-    deaf = replace(topology.node("rsu"), command=("sleep", "60"))
+    broken = as_program(topology.node("b"), "sh", "-c", "echo no luck; exit 7")
+    deaf = as_program(topology.node("rsu"), "sleep", "60")
     topology = replace(
         topology,
         nodes=tuple({"b": broken, "rsu": deaf}.get(node.name, node) for node in topology.nodes),
@@ -415,8 +415,7 @@ def test_the_dead_and_the_changed_start_again(
     changed = replace(
         changed,
         nodes=tuple(
-            replace(node, command=("sleep", "600")) if node.name == "b" else node
-            for node in changed.nodes
+            as_program(node, "sleep", "600") if node.name == "b" else node for node in changed.nodes
         ),
     )
     now = pids(ups(changed))

@@ -236,8 +236,9 @@ def test_a_shipped_scenario_is_found_by_its_bare_name() -> None:
             ("many: {batch: 32}", "many: {bach: 8}"),
             (
                 "9: variants.many: unknown key 'bach', did you mean 'batch'? (expected one of "
-                "adaptive_batch, baseline, batch, cached_candidates, coalesce, engine, "
-                "group_copies, handler, hello, like, max_wait, metrics, mtu, only, sweep)"
+                "adaptive_batch, baseline, batch, cached_candidates, coalesce, command, engine, "
+                "env, group_copies, handler, hello, like, max_wait, metrics, mtu, only, ready, "
+                "stop, sweep, user)"
             ),
         ),
         (

@@ -10,12 +10,13 @@ from testbed.files.validation import FileError
 from testbed.topology.loader import load_topology, topology_of
 
 NODE_KEYS = (
-    "adaptive_batch, batch, cached_candidates, coalesce, engine, group, group_copies, handler, "
-    "hello, ipv4, ipv6, kind, max_wait, metrics, mtu, position"
+    "adaptive_batch, batch, cached_candidates, coalesce, command, engine, env, group, "
+    "group_copies, handler, hello, ipv4, ipv6, kind, max_wait, metrics, mtu, position, ready, "
+    "stop, user"
 )
 SETTINGS_KEYS = (
-    "adaptive_batch, batch, cached_candidates, coalesce, engine, group_copies, handler, hello, "
-    "kind, max_wait, metrics, mtu"
+    "adaptive_batch, batch, cached_candidates, coalesce, command, engine, env, group_copies, "
+    "handler, hello, kind, max_wait, metrics, mtu, ready, stop, user"
 )
 PERIOD = "expected a time from 10ms to 60min in whole milliseconds, such as 1s"
 WAIT = "expected a time from 0us to 10ms in whole microseconds, such as 200us"

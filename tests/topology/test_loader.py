@@ -13,7 +13,7 @@ import pytest
 from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.topology.loader import load_topology, topology_of
-from testbed.topology.model import Link, NodeSettings, Segment, Topology
+from testbed.topology.model import Link, NodeSettings, Ready, Segment, Topology
 
 
 def load(text: str, **env: str) -> Topology:
@@ -35,7 +35,7 @@ def test_what_is_not_said_has_the_reference_nodes_defaults() -> None:
     assert [(node.name, node.kind) for node in topology.nodes] == [("rsu1", "rsu"), ("obu1", "obu")]
     for node in topology.nodes:
         assert node.settings == NodeSettings()
-        assert (node.position, node.command) == (None, None)
+        assert node.position is None
     assert NodeSettings() == NodeSettings(
         hello_periodicity_ms=5000,
         hello_history=10,
@@ -249,7 +249,17 @@ def test_values_go_through_json() -> None:
 def test_a_node_with_a_command_goes_through_json() -> None:
     topology = road()
     nodes = tuple(
-        dataclasses.replace(node, command=("prog", "-x"), position=(1.5, 2.0))
+        dataclasses.replace(
+            node,
+            position=(1.5, 2.0),
+            settings=dataclasses.replace(
+                node.settings,
+                command=("prog", "--ip", "{ip}"),
+                env=(("A", "b"), ("C", "{name}")),
+                ready=Ready(how="log", pattern="up .*"),
+                user="nobody",
+            ),
+        )
         for node in topology.nodes
     )
     topology = dataclasses.replace(topology, nodes=nodes, source=None)
@@ -258,7 +268,7 @@ def test_a_node_with_a_command_goes_through_json() -> None:
 
 def test_json_of_another_format_is_refused() -> None:
     values = road().to_json() | {"format": 99}
-    with pytest.raises(ValueError, match="format 99, this version reads 1"):
+    with pytest.raises(ValueError, match="format 99, this version reads 2"):
         Topology.from_json(values)
 
 

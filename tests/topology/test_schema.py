@@ -82,6 +82,11 @@ def test_every_shipped_file_is_right(what: str, path: Path) -> None:
         "position: [1, 2.5]",
         "position: ['${X}', 0]",
         "group: lorry",
+        "command: agent",
+        "command: [node, '{kind}', '--ip', '{ip}'], env: {RUST_LOG: debug}, stop: SIGINT",
+        "command: [node], ready: tap, user: nobody",
+        "command: [node], ready: {log: 'up on .*', within: 20s}",
+        "command: [node], ready: {how: started}",
     ],
 )
 def test_accepts_in_a_node(node: str) -> None:
@@ -116,6 +121,13 @@ def test_accepts_in_a_node(node: str) -> None:
         "position: [1, 2, 3]",
         "position: here",
         "cached_candidates: ",
+        "command: node",
+        "command: []",
+        "command: [node], env: [A]",
+        "command: [node], ready: soon",
+        "command: [node], ready: {logs: up}",
+        "command: [node], stop: TERM",
+        "command: [node], user: [nobody]",
     ],
 )
 def test_refuses_in_a_node(node: str) -> None:

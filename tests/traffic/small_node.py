@@ -11,6 +11,13 @@ so that a test knows exactly how many there must be. Sequence number 0 always pa
     --swallow D     not sent at all
     --stray D       sent to another neighbour than it should be
     --stall S       once, at sequence number 50, nothing is read for S seconds
+
+Two faults that only a comparison shows:
+
+    --group-once    a copy of group traffic goes to one OBU and to no other
+    --twice         every system call of the data path is made twice, one of them for nothing
+
+`--bind`, `--tap-name`, `--ip`, `--mtu` and `--hello-periodicity` are those of existing nodes.
 """
 
 from __future__ import annotations
@@ -44,13 +51,14 @@ class SmallNode:
         self.routes: dict[bytes, bytes] = {}
         self.clients: dict[bytes, bytes | None] = {}
         self.heard: set[tuple[bytes, int]] = set()
+        self.idle = select.poll()
         self.held: tuple[int, bytes] | None = None
         self.hello_id = 0
         self.next_hello = 0.0
         self.booted = time.monotonic()
 
     def run(self) -> None:
-        up_tap(self.options.tap)
+        up_tap(self.options)
         poller = select.poll()
         poller.register(self.radio, select.POLLIN)
         poller.register(self.tap, select.POLLIN)
@@ -65,19 +73,27 @@ class SmallNode:
             elif self.held:
                 wait = 0.1
             ready = poller.poll(None if wait is None else wait * 1000)
+            self.once_more()
             if not ready and self.held:
                 self.release()
             for descriptor, _ in ready:
                 try:
                     if descriptor == self.tap:
+                        self.once_more()
                         self.on_tap(os.read(self.tap, 65536))
                     else:
+                        self.once_more()
                         self.on_wire(self.radio.recv(65536))
                 except OSError:  # a link that is down
                     continue
 
+    def once_more(self) -> None:
+        """A system call for nothing, beside one that is needed."""
+        if self.options.twice:
+            self.idle.poll(0)
+
     def hello(self) -> None:
-        self.next_hello = time.monotonic() + 0.1
+        self.next_hello = time.monotonic() + self.options.hello_periodicity / 1000
         uptime = int((time.monotonic() - self.booted) * 1000)
         body = struct.pack("!QQII", 0, uptime, self.hello_id, 1) + self.mac
         self.hello_id += 1
@@ -153,9 +169,9 @@ class SmallNode:
         if goal[0] & 1:
             if origin is not None:
                 self.data(inner, 0)
-            for obu, via in self.routes.items():
-                if obu != origin:
-                    self.data(self.down(via, goal) + inner, 28)
+            others = [obu for obu in sorted(self.routes) if obu != origin]
+            for obu in others[:1] if self.options.group_once else others:
+                self.data(self.down(self.routes[obu], goal) + inner, 28)
             return
         if goal not in self.clients:
             return
@@ -210,31 +226,47 @@ class SmallNode:
         if header:
             self.send(frame)
         else:
+            self.once_more()
             try:
                 os.write(self.tap, frame)
             except OSError:
                 pass
 
     def send(self, frame: bytes) -> None:
+        self.once_more()
         try:
             self.radio.send(frame)
         except OSError:
             pass
 
 
-def up_tap(name: str) -> None:
-    with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as switch:
-        switch.write("1")
+def up_tap(options: argparse.Namespace) -> None:
+    name = options.tap.encode()
+    if not options.ip:
+        # A tester's frames and nothing else: the kernel is to say nothing of its own.
+        with open(f"/proc/sys/net/ipv6/conf/{options.tap}/disable_ipv6", "w") as switch:
+            switch.write("1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, 0x8922, struct.pack("16si20x", name.encode(), 1436))
-        fcntl.ioctl(sock, 0x8914, struct.pack("16sh22x", name.encode(), 0x1))
+        fcntl.ioctl(sock, 0x8922, struct.pack("16si20x", name, options.mtu))
+        if options.ip:
+            for request, address in ((0x8916, options.ip), (0x891C, "255.255.0.0")):
+                packed = struct.pack(
+                    "16sHH4s16x", name, socket.AF_INET, 0, socket.inet_aton(address)
+                )
+                fcntl.ioctl(sock, request, packed)
+        fcntl.ioctl(sock, 0x8914, struct.pack("16sh22x", name, 0x1))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=["obu", "rsu"])
-    parser.add_argument("--radio", default="radio0")
-    parser.add_argument("--tap", default="tap0")
+    parser.add_argument("--radio", "--bind", default="radio0")
+    parser.add_argument("--tap", "--tap-name", default="tap0")
+    parser.add_argument("--ip")
+    parser.add_argument("--mtu", type=int, default=1436)
+    parser.add_argument("--hello-periodicity", type=int, default=100)
+    parser.add_argument("--group-once", action="store_true")
+    parser.add_argument("--twice", action="store_true")
     parser.add_argument("--buffer", type=int, default=0)
     parser.add_argument("--stall", type=float, default=0)
     for fault in ("duplicate", "late", "damage", "cut", "gather", "swallow", "stray"):
