@@ -245,7 +245,19 @@ class Chaos:
                 return lambda: run_scenario(self._scenario, quick=False, output_dir=OUTPUT)
 
     def measure(self) -> None:
-        """How long each stage takes when nobody is killed, which must work first of all."""
+        """How long each stage takes when nobody is killed, which must work first of all.
+
+        And that what is looked for can be seen while a testbed is up.
+        """
+        before, programs = world(), bpf_objects()
+        with lifecycle.up(pair(), wait_s=5.0) as running:
+            report = running.report
+            if report is not None and not report.not_ready and bpf_objects() <= programs:
+                print("no BPF program can be seen while there is one", flush=True)
+            seen = {item.split()[0] for item in world() - before}
+        if missing := {"namespace", "mount", "file", "socket", "process"} - seen:
+            print(f"no {', '.join(missing)} can be seen while a testbed is up", flush=True)
+        lifecycle.down(NAME)
         for stage in ("up", "down", "run"):
             begun = time.monotonic()
             status = Actor(self._work(stage, line())).wait(HANGS_S)
