@@ -28,6 +28,7 @@ from agent.linux import netif, timers
 from agent.pipeline import Kept, Pipeline
 from agent.protocol.node import DirectNode, Node
 from agent.protocol.replies import Outgoing, Reply
+from agent.slowing import slowed
 from agent.tracing import Receive, tracer
 
 log = logging.getLogger("agent")
@@ -106,7 +107,8 @@ class Driver:
     `changed` is called after a wake-up in which the node's decisions changed. `coalesce` is whether
     frames may gather before they are looked at, `max_wait_us` how long one of them may wait.
     `batch_sizes` are the least, the first and the greatest size of batches to ask for, each side by
-    its load; None asks for as many as an engine takes.
+    its load; None asks for as many as an engine takes. `wasted_ns` is time to waste for each frame,
+    for tests.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class Driver:
         coalesce: Coalesce = "off",
         max_wait_us: int = 0,
         batch_sizes: tuple[int, int, int] | None = None,
+        wasted_ns: int = 0,
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.node = node
@@ -128,6 +131,7 @@ class Driver:
         self.coalesce: Coalesce = coalesce if max_wait_us else "off"
         self.adaptive: dict[Side, AdaptiveBatchSize] = {}
         self._batch_sizes = batch_sizes
+        self._wasted_ns = wasted_ns
         self._wakeups = 0
         self._changed = changed
         self._to_wire = Outlet(wire, node)
@@ -159,6 +163,8 @@ class Driver:
         self._epoll.register(fd, select.EPOLLIN)
 
     def _watch(self, engine: Engine, action: Action) -> None:
+        if self._wasted_ns:
+            action = slowed(action, self._wasted_ns)
         if self._tracer is not None:
             action = self._tracer.draining(action)
         self._actions[engine.fileno()] = action

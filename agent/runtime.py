@@ -19,7 +19,12 @@ from types import FrameType
 from typing import Any, Final
 
 from agent import confinement, metrics, ports, serving
-from agent.config import DEFAULT_HELLO_PERIODICITY_MS, AgentConfig, metrics_address
+from agent.config import (
+    DEFAULT_HELLO_PERIODICITY_MS,
+    SLOW_VARIABLE,
+    AgentConfig,
+    metrics_address,
+)
 from agent.control import Control, Later, open_listener
 from agent.driver import Driver
 from agent.engines.base import Engine, Side
@@ -27,6 +32,7 @@ from agent.engines.registry import Selection, select
 from agent.errors import AgentError, ConfigError, LackingError
 from agent.protocol.obu import Obu
 from agent.protocol.rsu import Rsu
+from agent.slowing import slow_ns
 from agent.stats import SideSource, Stats, StatsFile, upstream_document
 
 log = logging.getLogger("agent")
@@ -123,6 +129,9 @@ class Agent:
             Side.WIRE: self._open(selected[Side.WIRE], wire.port, stack),
             Side.TAP: self._open(selected[Side.TAP], tap.port, stack),
         }
+        wasted_ns = slow_ns()
+        if wasted_ns:
+            log.warning("slowed by %d µs for each frame: %s", wasted_ns // 1000, SLOW_VARIABLE)
         self._driver = Driver(
             self._node,
             engines[Side.WIRE],
@@ -131,6 +140,7 @@ class Agent:
             coalesce=config.coalescing,
             max_wait_us=config.max_wait_us,
             batch_sizes=_batch_sizes(config),
+            wasted_ns=wasted_ns,
             changed=self._tell_upstream,
         )
         stack.callback(self._driver.close)

@@ -1,4 +1,4 @@
-"""`testbed run` and `report`: a measurement, and what it says."""
+"""`testbed run`, `report` and `compare`: a measurement, what it says, and what has changed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 FAILED_CHECK = "failed-check"
 FAIL_ON = ("missed", "inconclusive", FAILED_CHECK)
 """What `--fail-on` takes."""
+REGRESSION = "regression"
+UNDECIDED = "undecided"
+CHANGES = (REGRESSION, UNDECIDED)
+"""What `compare --fail-on` takes."""
 FORMS = ("markdown", "html", "junit")
 """The forms of the report that `run` can write."""
 
@@ -175,13 +179,14 @@ def _directory(path: Path) -> Iterator[None]:
 
 
 @click.command()
-@click.argument("result", metavar="RESULT", type=click.Path())
+@click.argument("result", metavar="RESULT...", type=click.Path(), nargs=-1, required=True)
 @click.option(
     "--format",
-    type=click.Choice(("terminal", *FORMS, "json", "svg")),
+    type=click.Choice(("terminal", *FORMS, "json", "svg", "claims")),
     default="terminal",
     show_default=True,
-    help="Form of the report; svg is a picture of the terminal's first screen.",
+    help="Form of the report; svg is a picture of the terminal's first screen, claims a page that "
+    "says of each documented claim what was found and why, from one result or several.",
 )
 @click.option(
     "--output",
@@ -190,25 +195,32 @@ def _directory(path: Path) -> Iterator[None]:
     help="Where the report goes, whole or not at all; stdout if not given.",
 )
 @fail_on_option
-def report(result: str, format: str, output: str | None, fail_on: frozenset[str]) -> None:
+def report(
+    result: tuple[str, ...], format: str, output: str | None, fail_on: frozenset[str]
+) -> None:
     """Make the report again, from the result file alone.
 
     RESULT is a result file, or the directory that `run` wrote it to.
     """
     from testbed import console
-    from testbed.report.files import render
+    from testbed.report.files import render, render_claims
     from testbed.results.store import load_result, write_atomically
 
-    loaded = load_result(result)
-    if output is not None:
-        write_atomically(Path(output), render(loaded, format))
-    elif format == "terminal":
+    if len(result) > 1 and format != "claims":
+        raise click.UsageError(f"{len(result)} results: only --format claims takes several.")
+    loaded = [load_result(one) for one in result]
+    if format == "terminal" and output is None:
         from testbed.report.terminal import render_terminal
 
-        render_terminal(loaded, console.page())
+        render_terminal(loaded[0], console.page())
     else:
-        console.print_text(render(loaded, format))
-    _check(loaded, fail_on)
+        text = render_claims(loaded) if format == "claims" else render(loaded[0], format)
+        if output is None:
+            console.print_text(text)
+        else:
+            write_atomically(Path(output), text)
+    for one in loaded:
+        _check(one, fail_on)
 
 
 def _check(result: Result, fail_on: frozenset[str]) -> None:
@@ -233,4 +245,82 @@ def _check(result: Result, fail_on: frozenset[str]) -> None:
         raise Missed(". ".join(said))
 
 
-COMMANDS = (run, report)
+def _threshold(ctx: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        percent = float(given.removesuffix("%").strip())
+    except ValueError:
+        percent = -1.0
+    if not 0 < percent <= 1000:
+        raise click.BadParameter(f"{given!r} is no percentage; such as 10%.")
+    return 1 + percent / 100
+
+
+@click.command()
+@click.argument("old", metavar="OLD", type=click.Path())
+@click.argument("new", metavar="NEW", type=click.Path())
+@click.option(
+    "--fail-on",
+    metavar="WORDS",
+    callback=_words(*CHANGES),
+    help="End with 3 if there is one of these, with commas between them: regression (something "
+    "got worse or broke), undecided (something cannot be told).",
+)
+@click.option(
+    "--threshold",
+    metavar="PERCENT",
+    callback=_threshold,
+    help="From which change on anything is better or worse, in place of what is usual for each "
+    "quantity: 5% for the delivered rate, 15% for CPU, and so on.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(("terminal", "markdown", "json")),
+    default="terminal",
+    show_default=True,
+    help="Form of the answer on stdout.",
+)
+def compare(
+    old: str, new: str, fail_on: frozenset[str], threshold: float | None, format: str
+) -> None:
+    """Tell whether things got better or worse from one run to another.
+
+    OLD and NEW are results of the same scenario, files or directories. Each quantity of each
+    variant is compared at each load that both have, with intervals, thresholds and the number of
+    comparisons taken into account. On another machine only ratios to the baseline are compared.
+    """
+    from testbed import console
+    from testbed.errors import Missed
+    from testbed.measure.statistics import QUANTITIES, Outcome, compare_runs
+    from testbed.report.comparison import comparison, comparison_json
+    from testbed.results.store import load_result
+
+    before, after = load_result(old), load_result(new)
+    found = compare_runs(before, after, threshold=threshold)
+    if format == "json":
+        console.print_json(comparison_json(before, after, found))
+    elif format == "markdown":
+        from testbed.report.markdown import render_sections
+
+        console.print_text(render_sections(comparison(before, after, found)))
+    else:
+        from testbed.report.terminal import print_sections
+
+        print_sections(comparison(before, after, found), console.page())
+    worse = [
+        f"{QUANTITIES[one.quantity].label} of {one.variant} at {one.cell.load} load"
+        for one in found.regressions
+    ]
+    worse += found.broken
+    undecided = [one for one in found.compared if one.outcome is Outcome.UNDECIDED]
+    said = []
+    if worse and REGRESSION in fail_on:
+        said.append(f"{len(worse)} regressions: {'; '.join(worse)}")
+    if undecided and UNDECIDED in fail_on:
+        said.append(f"{len(undecided)} comparisons are undecided")
+    if said:
+        raise Missed(". ".join(said))
+
+
+COMMANDS = (run, report, compare)

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from agent.config import SLOW_VARIABLE
 from testbed import results
 from testbed.experiment.feasible import require_feasible
 from testbed.experiment.rigs import Pins
@@ -145,6 +146,9 @@ class _Run:
         self._environment = self._look_around()
         self._devices: dict[tuple[str, str], results.Device] = {}
         self._notes: dict[str, None] = {} if note is None else {note: None}
+        if os.environ.get(SLOW_VARIABLE, "0") != "0":
+            slow = f"nodes were slowed down on purpose: {SLOW_VARIABLE}={os.environ[SLOW_VARIABLE]}"
+            self._notes[slow] = None
         self._began = time.monotonic()
         self._started = _now()
         self._overhead_s = _FIRST_GUESS_S

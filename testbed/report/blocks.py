@@ -21,6 +21,7 @@ class Tone(enum.StrEnum):
     GOOD = "good"
     BAD = "bad"
     DOUBT = "doubt"
+    CODE = "code"
 
 
 @dataclass(frozen=True, slots=True)

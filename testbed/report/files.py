@@ -5,7 +5,7 @@ Must not know what a form looks like; what it needs is loaded when it is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -64,6 +64,14 @@ FILES: Final[Mapping[str, str]] = {
 def render(result: Result, form: str) -> str:
     """The report in that form, one of `FORMS`; the same result gives the same text."""
     return FORMS[form](result)
+
+
+def render_claims(results: Sequence[Result]) -> str:
+    """The page of the documented claims as Markdown, from these results in their order."""
+    from testbed.report.claims import claims
+    from testbed.report.markdown import render_sections
+
+    return render_sections(claims(results))
 
 
 def write_reports(

@@ -19,8 +19,13 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 def render_markdown(result: Result) -> str:
     """The whole report; ends with a newline. The same result gives the same text."""
+    return render_sections(contents(result))
+
+
+def render_sections(sections: Sequence[Section]) -> str:
+    """Sections as a document, the first one's title as its own."""
     parts = []
-    for index, section in enumerate(contents(result)):
+    for index, section in enumerate(sections):
         parts.append(("# " if index == 0 else "## ") + _plain(section.title))
         parts.extend(text for block in section.blocks for text in _block(block))
     return "\n\n".join(parts) + "\n"
@@ -67,6 +72,8 @@ def _row(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> 
 
 
 def _cell(cell: Cell) -> str:
+    if cell.tone is Tone.CODE:
+        return f"`{cell.text}`"
     text = _plain(cell.text)
     if cell.tone in (Tone.GOOD, Tone.BAD, Tone.DOUBT, Tone.STRONG) and text.strip():
         return f"**{text}**"

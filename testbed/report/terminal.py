@@ -6,6 +6,7 @@ The only module of the report that knows rich. Must not know what the report say
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Final
 
 from rich.box import Box
@@ -27,6 +28,7 @@ _STYLES: Final = {
     Tone.GOOD: "bold green",
     Tone.BAD: "bold red",
     Tone.DOUBT: "bold yellow",
+    Tone.CODE: "",
 }
 # A rule under the head and between groups, nothing else: figures are what should be seen.
 _BOX: Final = Box("    \n    \n ── \n    \n    \n    \n    \n    \n")
@@ -68,7 +70,12 @@ _PROSE: Final = 24
 def render_terminal(result: Result, console: Console, *, brief: bool = False) -> None:
     """Prints the report; `brief` prints the first screen alone: verdicts and what limits them."""
     sections = contents(result)
-    for section in sections[:_FIRST_SECTIONS] if brief else sections:
+    print_sections(sections[:_FIRST_SECTIONS] if brief else sections, console)
+
+
+def print_sections(sections: Sequence[Section], console: Console) -> None:
+    """Prints these sections, one after the other."""
+    for section in sections:
         _print_section(console, section)
 
 

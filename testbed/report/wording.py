@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from testbed.measure.statistics import Ratio, Verdict
+from testbed.measure.statistics import Change, Ratio, Verdict
 from testbed.report.blocks import Cell, Tone
 from testbed.targets import Form
 
@@ -79,7 +79,7 @@ def change(ratio: float | None) -> str:
 
 
 def ratio_text(
-    estimate: Ratio | None, form: Form, *, at_least: bool = False, interval: bool = True
+    estimate: Ratio | Change | None, form: Form, *, at_least: bool = False, interval: bool = True
 ) -> str:
     """A ratio with its interval in the words in which a claim of that form is written.
 

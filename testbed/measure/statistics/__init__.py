@@ -4,6 +4,13 @@ Must not know how trials are run or how a report looks. The same result gives th
 time: resampling is seeded from the result's own seed.
 """
 
+from testbed.measure.statistics.change import (
+    WATCHED,
+    Compared,
+    Comparison,
+    Outcome,
+    compare_runs,
+)
 from testbed.measure.statistics.comparison import (
     PHASES,
     Cell,
@@ -37,6 +44,7 @@ from testbed.measure.statistics.searched import (
     searches_of,
     typical_bound,
 )
+from testbed.measure.statistics.unpaired import Change, holm, unpaired_ratio
 from testbed.measure.statistics.verdict import (
     FEWEST_PAIRS,
     WORST_FIRST,
@@ -54,9 +62,14 @@ __all__ = [
     "LEVEL",
     "PHASES",
     "QUANTITIES",
+    "WATCHED",
     "WORST_FIRST",
     "Cell",
+    "Change",
+    "Compared",
+    "Comparison",
     "Finding",
+    "Outcome",
     "Quantity",
     "Ratio",
     "SearchedPlace",
@@ -68,9 +81,11 @@ __all__ = [
     "calls",
     "cells",
     "compare",
+    "compare_runs",
     "compare_searches",
     "failed_checks",
     "handled",
+    "holm",
     "judge",
     "latency_curve",
     "mean_fill",
@@ -84,6 +99,7 @@ __all__ = [
     "trials_of",
     "typical",
     "typical_bound",
+    "unpaired_ratio",
     "why_broken",
     "worst_verdicts",
 ]

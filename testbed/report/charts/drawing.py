@@ -15,18 +15,25 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis as MplAxis
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from testbed.report.charts.common import short
 from testbed.report.charts.model import TONES, Axis, BarChart, Chart, LineChart, Series
 
-# A home that cannot be written to costs it a moment, and is nothing to talk about.
+# Before it is imported: a home that cannot be written to, and fonts that are looked for the first
+# time, cost it a moment, and are nothing to talk about.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
+
+import matplotlib  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.axis import Axis as MplAxis  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import (  # noqa: E402
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+)
 
 _INK, _FAINT, _GRID, _PAPER = "#010203", "#010204", "#010205", "#010206"
 _TONES: Final = tuple(f"#0102{0x10 + tone:02x}" for tone in range(TONES))

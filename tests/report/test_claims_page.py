@@ -1,0 +1,95 @@
+"""The page of the documented claims: every claim with its verdict and the figures behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from made_results import pairs, result, trial, variant
+
+from testbed.report.claims import claims
+from testbed.report.files import render_claims
+from testbed.results import Result
+from testbed.results.store import load_result
+from testbed.targets import TARGETS
+
+STORED = Path(__file__).with_name("small_result.json")
+
+
+@pytest.fixture(scope="module")
+def stored() -> Result:
+    return load_result(STORED)
+
+
+def text(*results: Result) -> str:
+    return render_claims(results).replace("\u00a0", " ")
+
+
+def test_every_claim_is_there_at_every_load_once(stored: Result) -> None:
+    page = text(stored)
+    table = page[page.index("| claim ") : page.index("*Found:")]
+    rows = [line for line in table.splitlines()[2:] if line.startswith("|")]
+    assert len(rows) == sum(len(target.bands) for target in TARGETS)
+
+
+def test_why_is_said_by_the_figures_behind_a_verdict(stored: Result) -> None:
+    page = text(stored)
+    start = page.index("## obu1, wire → wire, max load: batched against single")
+    section = page[start : page.index("\n## ", start + 1)]
+    assert "A receiving call found" in section
+    assert "System calls per packet, all of them:" in section
+    assert "CPU of the node for a delivered packet, µs:" in section
+    assert "| CPU per packet, µs" in section
+
+
+def test_it_names_the_commands_that_make_it_again(stored: Result) -> None:
+    page = text(stored)
+    assert "`testbed run small --output results/small`" in page
+    assert "`testbed report results/small --format claims --output docs/claims.md`" in page
+
+
+def test_what_was_not_measured_is_said_with_the_reason(stored: Result) -> None:
+    page = text(stored)
+    missing = page[page.index("## Not measured") :]
+    assert "no RSU was under test by itself in this run: RSU, normal traffic" in missing
+
+
+def test_a_claim_is_decided_by_the_first_result_that_has_measured_it() -> None:
+    one = result(pairs(load="high", candidate={"cpu_us": 10.0}))
+    other = result(
+        [*pairs(load="low", candidate={"cpu_us": 40.0}), *pairs(load="high", first=20)],
+        name="other",
+    )
+    rows = {
+        line.split("|")[1].strip(): line for line in text(one, other).splitlines() if "|" in line
+    }
+    assert "−5" in rows["CPU, high load"]
+    assert "exceeded" in rows["CPU, high load"]
+    assert "(b) −5" in rows["throughput, low load"]
+
+
+def test_what_one_writev_does_is_told_by_what_arrives() -> None:
+    settings = {"engine_wire": "writev", "engine_tap": "writev", "batch": 32}
+    writev = variant("writev", batch=32).model_copy(update={"settings": settings})
+    trials = [
+        trial("per-packet", load="max", number=1, offered=1000),
+        trial("writev", load="max", number=2, offered=1000, delivered=31, corrupted=31),
+        trial("writev", load="max", number=3, pair=1, offered=1000, delivered=29,
+              marks={"failed": "nothing came"}),
+    ]  # fmt: skip
+    run = result(trials, variants=[variant("per-packet", batch=1, baseline=True), writev])
+    page = text(run)
+    section = page[page.index("## What one writev for a batch does to packets") :]
+    row = next(line for line in section.splitlines() if "writev" in line and line[0] == "|")
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:] == ["writev", "2 000", "60", "3 %", "31", "failed"]
+    assert "one writev is one frame" in section
+
+
+def test_without_writev_nothing_is_said_of_it(stored: Result) -> None:
+    assert "What one writev" not in text(stored)
+
+
+def test_no_results_are_no_page() -> None:
+    with pytest.raises(ValueError, match="no results"):
+        claims([])
