@@ -29,7 +29,7 @@ DEFAULT_HELLO_PERIODICITY_MS: Final = 5000
 DEFAULT_BATCH: Final = 32
 MAX_BATCH: Final = 256
 MAX_WAIT_US: Final = 10_000
-SLOW_VARIABLE: Final = "AGENT_SLOW_US"
+SLOW_VARIABLE: Final = "TESTBED_AGENT_SLOW_US"
 """In the environment, for tests: microseconds of CPU that an agent wastes for each frame."""
 IFNAME_MAX: Final = 15
 """Longest interface name: IFNAMSIZ less the closing zero (if.h)."""

@@ -92,3 +92,10 @@ def test_shipped_topologies_are_found_by_name_without_the_source_tree(installed:
 def test_help_and_doctor_work_without_the_source_tree(installed: Path) -> None:
     assert run_installed(installed, "--help").returncode == 0
     assert run_installed(installed, "doctor").returncode in (0, 4)
+
+
+def test_the_page_of_a_result_is_made_without_the_source_tree(installed: Path) -> None:
+    stored = ROOT / "tests" / "report" / "small_result.json"
+    done = run_installed(installed, "report", str(stored), "--format", "html")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("<!DOCTYPE html>")
