@@ -238,11 +238,15 @@ def _check(result: Result, fail_on: frozenset[str]) -> None:
         )
     if broken:
         said.append(
-            f"{len(broken)} checks failed: "
+            f"{_number_of(len(broken), 'check')} failed: "
             + "; ".join(f"{one.variant} {one.kind}" for one in broken)
         )
     if said:
         raise Missed(". ".join(said))
+
+
+def _number_of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _threshold(ctx: click.Context, option: click.Parameter, given: str | None) -> float | None:
@@ -316,7 +320,7 @@ def compare(
     undecided = [one for one in found.compared if one.outcome is Outcome.UNDECIDED]
     said = []
     if worse and REGRESSION in fail_on:
-        said.append(f"{len(worse)} regressions: {'; '.join(worse)}")
+        said.append(f"{_number_of(len(worse), 'regression')}: {'; '.join(worse)}")
     if undecided and UNDECIDED in fail_on:
         said.append(f"{len(undecided)} comparisons are undecided")
     if said:

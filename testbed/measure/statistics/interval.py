@@ -20,6 +20,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -73,6 +74,18 @@ def paired_ratio(
     interval needs at least three pairs; with fewer, only the ratio is given. Deterministic for a
     `seed`.
     """
+    return _paired_ratio(tuple(baseline), tuple(candidate), seed, level, tuple(left_out))
+
+
+@lru_cache(maxsize=4096)
+def _paired_ratio(
+    baseline: tuple[float | None, ...],
+    candidate: tuple[float | None, ...],
+    seed: int,
+    level: float,
+    left_out: tuple[str, ...],
+) -> Ratio:
+    """A bootstrap takes a while, and every form of a report asks for the same ones."""
     if len(baseline) != len(candidate):
         raise ValueError(f"{len(baseline)} baseline values, {len(candidate)} of the candidate")
     kept: list[tuple[float, float]] = []
