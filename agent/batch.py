@@ -21,16 +21,19 @@ class FrameBatch:
     """Up to `capacity` frames of up to `frame_bytes` each, one per row of `data`.
 
     Whoever receives fills `limit` rows at most, which whoever asks may set below `capacity`.
-    `data` is (capacity, stride) uint8, rows aligned to 64 bytes; `words` is the same memory as
-    (capacity, stride / 8) uint64 in native byte order. Frame i is the `length[i]` bytes from
-    `start[i]` on in row i, for i < `count`; what else a row holds is left over from before.
-    `sizes` is `length` of those frames as they came, as a list; `moved` tells that `move` has
-    changed `start` and `length` since.
+    `data` is (capacity, stride) uint8, rows aligned to 64 bytes. Frame i is the `length[i]` bytes
+    from `start[i]` on in row i, for i < `count`; what else a row holds is left over from before.
+    `alike` is the length of all of them as they came, 0 where lengths differ or there are none;
+    `moved` tells that `move` has changed `start` and `length` since.
     `memory` is the whole array as one flat memoryview, `row_views[i]` what a receiver may fill,
     `row_address` the memory address of each row.
+
+    With `rows` given, (at least capacity, at least a headroom and `frame_bytes`) uint8, they are
+    its memory, whose rows may lie apart.
     """
 
     __slots__ = (
+        "alike",
         "capacity",
         "count",
         "data",
@@ -41,31 +44,33 @@ class FrameBatch:
         "moved",
         "row_address",
         "row_views",
-        "sizes",
         "start",
         "stride",
-        "words",
     )
 
-    def __init__(self, capacity: int, frame_bytes: int) -> None:
+    def __init__(
+        self, capacity: int, frame_bytes: int, *, rows: npt.NDArray[np.uint8] | None = None
+    ) -> None:
         if capacity < 1 or frame_bytes < 1:
             raise ValueError("a batch needs at least one row of at least one byte")
         self.capacity = self.limit = capacity
         self.frame_bytes = frame_bytes
-        self.stride = (HEADROOM + frame_bytes + _LINE - 1) // _LINE * _LINE
-        block = np.zeros(capacity * self.stride + _LINE, np.uint8)
-        skip = -block.ctypes.data % _LINE
-        flat = block[skip : skip + capacity * self.stride]
-        self.data: npt.NDArray[np.uint8] = flat.reshape(capacity, self.stride)
-        self.words: npt.NDArray[np.uint64] = flat.view(np.uint64).reshape(capacity, -1)
-        self.memory: memoryview = flat.data
-        rows = np.arange(capacity, dtype=np.uint64)
-        self.row_address: npt.NDArray[np.uint64] = np.uint64(flat.ctypes.data) + rows * np.uint64(
-            self.stride
+        if rows is None:
+            rows = _aligned(capacity, HEADROOM + frame_bytes)
+        self.data: npt.NDArray[np.uint8] = rows[:capacity]
+        self.stride = rows.strides[0]
+        address = rows.ctypes.data
+        # Rows lie apart at most by what somebody else's rows have in front and behind.
+        flat = np.lib.stride_tricks.as_strided(
+            rows, ((capacity - 1) * self.stride + rows.shape[1],), (1,)
         )
+        self.memory: memoryview = flat.data
+        self.row_address: npt.NDArray[np.uint64] = np.uint64(address) + np.arange(
+            capacity, dtype=np.uint64
+        ) * np.uint64(self.stride)
         self.start: npt.NDArray[np.uint64] = np.full(capacity, HEADROOM, np.uint64)
         self.length: npt.NDArray[np.uint32] = np.zeros(capacity, np.uint32)
-        self.sizes: list[int] = []
+        self.alike = 0
         self.moved = False
         self.count = 0
         self.row_views: list[memoryview] = [
@@ -90,18 +95,25 @@ class FrameBatch:
 
     def clear(self) -> None:
         """Forget all frames."""
-        self.received([])
+        self.received(0)
 
-    def received(self, sizes: list[int]) -> None:
-        """Rows 0 … now hold frames of `sizes` bytes, right behind the headroom.
+    def received(self, count: int) -> None:
+        """Rows 0 … `count` - 1 now hold frames, right behind the headroom, `length` bytes each.
 
-        `length` is the caller's to set: whoever receives may have it from the kernel already.
+        Whoever receives has set `length`, or had the kernel do it.
         """
-        self.sizes = sizes
-        self.count = len(sizes)
+        self.count = count
+        self.alike = alike(self.length[:count])
         if self.moved:
             self.start.fill(HEADROOM)
             self.moved = False
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all frames, as they are now."""
+        if self.alike and not self.moved:
+            return self.alike * self.count
+        return sum(self.length[: self.count].tolist())
 
     def move(self, rows: slice | npt.NDArray[np.intp], offset: int) -> None:
         """Let frames begin `offset` bytes later (or earlier), their ends staying where they are."""
@@ -128,7 +140,7 @@ class FrameBatch:
         self.row_views[row][:size] = frame
         self.start[row] = HEADROOM
         self.length[row] = size
-        self.sizes.append(size)
+        self.alike = size if not row or size == self.alike else 0
         self.count = row + 1
         return row
 
@@ -136,3 +148,22 @@ class FrameBatch:
         """Append each of `frames`."""
         for frame in frames:
             self.append(frame)
+
+
+def alike(lengths: npt.NDArray[np.uint32]) -> int:
+    """The value that all of `lengths` have; 0 where they differ, or there are none.
+
+    Much cheaper than to look for the least and the greatest, and most often all that is asked.
+    """
+    raw = lengths.tobytes()
+    if raw and raw == raw[:4] * (len(raw) // 4):
+        return int(lengths[0])
+    return 0
+
+
+def _aligned(capacity: int, size: int) -> npt.NDArray[np.uint8]:
+    """Rows of `size` bytes and some more, each at the beginning of a cache line."""
+    stride = (size + _LINE - 1) // _LINE * _LINE
+    block = np.zeros(capacity * stride + _LINE, np.uint8)
+    skip = -block.ctypes.data % _LINE
+    return block[skip : skip + capacity * stride].reshape(capacity, stride)

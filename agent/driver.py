@@ -397,7 +397,7 @@ class Driver:
         release = source.release
         if self._tracer is not None:
             recv_batch = self._tracer.receiving(recv_batch)
-        batch = source.new_batch()
+        batch = self._memory_for(source)
         capacity = limit = batch.capacity
         adaptive = self._adapt(source.side)
         if adaptive is not None:
@@ -440,6 +440,13 @@ class Driver:
             return taken
 
         return drain
+
+    def _memory_for(self, source: Engine) -> FrameBatch:
+        """What a side receives into: best what the other side sends from."""
+        lent = None
+        if source is self.tap:
+            lent = self.wire.lend_batch(source.port.frame_limit + 1)
+        return source.new_batch() if lent is None else lent
 
     def _adapt(self, side: Side) -> AdaptiveBatchSize | None:
         if self._batch_sizes is None:

@@ -64,9 +64,8 @@ class Pipeline:
             return
         rules = self._rules
         size = rules.wire_key_bytes
-        lengths = batch.sizes
         # What a short row holds beyond its end is an older frame's: its key means nothing.
-        regular = _all_within(lengths, rules.wire_min_bytes, rules.wire_max_bytes)
+        regular = _all_within(batch, rules.wire_min_bytes, rules.wire_max_bytes)
         keys = batch.data[:n, HEADROOM : HEADROOM + size].tobytes()
         first = keys[:size]
         flows = rules.flows
@@ -81,26 +80,26 @@ class Pipeline:
             if flow is not None:
                 self._apply_flow(batch, flow, slice(done, n), n - done)
                 return
-        self._mixed_from_wire(batch, keys, lengths, done, now_ns)
+        self._mixed_from_wire(batch, keys, regular, done, now_ns)
 
     def _mixed_from_wire(
-        self, batch: FrameBatch, keys: bytes, lengths: list[int], row: int, now_ns: int
+        self, batch: FrameBatch, keys: bytes, regular: bool, row: int, now_ns: int
     ) -> None:
         """Handle rows from `row` on: stretches with kept decisions, stretches for the handler."""
         rules = self._rules
         size = rules.wire_key_bytes
         low, high = rules.wire_min_bytes, rules.wire_max_bytes
         find = rules.flows.get
-        n = end = len(lengths)
+        n = end = batch.count
+        lengths: list[int] = [] if regular else batch.length[:n].tolist()
         while row < n:
             flows: list[Flow | None] = [
                 find(keys[i : i + size]) for i in range(row * size, end * size, size)
             ]
-            here = lengths[row:end]
-            if not _all_within(here, low, high):
+            if not regular:
                 flows = [
                     flow if low <= length <= high else None
-                    for flow, length in zip(flows, here, strict=True)
+                    for flow, length in zip(flows, lengths[row:end], strict=True)
                 ]
             first_none = flows.index(None) if None in flows else len(flows)
             if first_none:
@@ -217,15 +216,16 @@ class Pipeline:
             return
         rules = self._rules
         size = rules.tap_key_bytes
-        lengths = batch.sizes
         low, high = rules.tap_min_bytes, rules.tap_max_bytes
-        if not size and _all_within(lengths, low, high):
+        regular = _all_within(batch, low, high)
+        if not size and regular:
             headers = self._kept_tap_headers(b"")
             if headers is not None:
                 self._send_behind(batch, slice(0, n), headers, 0)
                 return
         keys = batch.data[:n, HEADROOM : HEADROOM + size].tobytes()
         find = self._kept_tap_headers
+        lengths: list[int] = batch.length[:n].tolist()
         row, end = 0, n
         while row < n:
             decided = [
@@ -284,10 +284,11 @@ class Pipeline:
             self._tap.send_frames(out.tap)
 
 
-def _all_within(lengths: list[int], low: int, high: int) -> bool:
-    first = lengths[0]
-    if lengths.count(first) == len(lengths):  # much the cheapest, and often so
-        return low <= first <= high
+def _all_within(batch: FrameBatch, low: int, high: int) -> bool:
+    """Whether all frames, as they came, have a length from `low` to `high`."""
+    if batch.alike:
+        return low <= batch.alike <= high
+    lengths: list[int] = batch.length[: batch.count].tolist()
     return min(lengths) >= low and max(lengths) <= high
 
 

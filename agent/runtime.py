@@ -126,8 +126,8 @@ class Agent:
 
         self._node = _make_node(config, wire.mac, wire.frame_limit)
         engines = {
-            Side.WIRE: self._open(selected[Side.WIRE], wire.port, stack),
-            Side.TAP: self._open(selected[Side.TAP], tap.port, stack),
+            Side.WIRE: self._open(selected, wire.port, stack),
+            Side.TAP: self._open(selected, tap.port, stack),
         }
         wasted_ns = slow_ns()
         if wasted_ns:
@@ -219,16 +219,31 @@ class Agent:
                 except OSError as error:
                     log.error("cannot write %s: %s", self._config.stats_path, error.strerror)
 
-    def _open(self, selection: Selection, port: ports.Port, stack: ExitStack) -> Engine:
-        try:
-            engine = selection.open(port, self._config.batch_limit if self._batched else 1)
-        except (OSError, NotImplementedError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise LackingError(
-                f"{port.side} engine {selection.used} cannot be opened on {port.ifname}: {why}"
-            ) from error
-        stack.callback(engine.close)
-        return engine
+    def _open(self, selected: dict[Side, Selection], port: ports.Port, stack: ExitStack) -> Engine:
+        """The engine selected for the port's side; where the choice is free, the next one if that
+        cannot be opened, which `selected` has then."""
+        passed_over: dict[str, str] = {}
+        while True:
+            selection = selected[port.side]
+            try:
+                engine = selection.open(port, self._config.batch_limit if self._batched else 1)
+            except (OSError, NotImplementedError) as error:
+                why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+                if not selection.free:
+                    raise LackingError(
+                        f"{port.side} engine {selection.used} cannot be opened on "
+                        f"{port.ifname}: {why}"
+                    ) from error
+                passed_over[selection.used] = f"not on {port.ifname}: {why}"
+                selected[port.side] = select(
+                    port.side,
+                    selection.requested,
+                    batched=self._batched,
+                    passed_over=passed_over,
+                )
+                continue
+            stack.callback(engine.close)
+            return engine
 
     def _serve(self, address: str, stack: ExitStack) -> tuple[serving.Desk, serving.MetricsServer]:
         # Now, while nobody waits for frames: it takes a while.

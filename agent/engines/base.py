@@ -179,6 +179,11 @@ class Engine(ABC):
         """Memory to receive into: `batch_size` rows, for frames up to the limit and one byte."""
         return FrameBatch(self.batch_size, self.port.frame_limit + 1)
 
+    def lend_batch(self, frame_bytes: int) -> FrameBatch | None:
+        """Memory from which this engine sends at less cost than from elsewhere, for the engine of
+        the other side to receive into; `batch_size` rows. None where it is all the same."""
+        return None
+
     @abstractmethod
     def recv_batch(self, batch: FrameBatch) -> int:
         """Fill `batch` from row 0 on with what is there; how many, 0 for nothing.

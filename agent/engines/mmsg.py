@@ -88,13 +88,12 @@ class MmsgEngine(Engine):
         try:
             n = table.recv(self._fd, min(self._most, batch.limit), _DONTWAIT)
         except BlockingIOError:
-            batch.received([])
+            batch.received(0)
             return 0
-        sizes: list[int] = table.msg_len[:n].tolist()
-        batch.received(sizes)
+        batch.received(n)
         counters = self.counters
         counters.rx_frames += n
-        counters.rx_bytes += sum(sizes)
+        counters.rx_bytes += batch.total_bytes
         counters.fill[n] += 1
         return n
 
@@ -115,7 +114,7 @@ class MmsgEngine(Engine):
         np.add(address, batch.start[rows], out=table.iov_base[:count])
         table.iov_len[:count] = batch.length[rows]
         done, number = self._try(table, 0, count)
-        self.counters.tx_bytes += int(table.iov_len[:done].sum())
+        self.counters.tx_bytes += sum(table.iov_len[:done].tolist())
         if done == count:
             return SendResult(done)
         numbers = np.arange(batch.capacity)[rows].tolist()
@@ -127,8 +126,9 @@ class MmsgEngine(Engine):
         table = self._in_place
         table.iov_len[first:end] = batch.length[first:end]
         done, number = self._try(table, first, end - first)
-        sizes = batch.sizes
-        self.counters.tx_bytes += sum(sizes if done == len(sizes) else sizes[first : first + done])
+        self.counters.tx_bytes += batch.alike * done or sum(
+            batch.length[first : first + done].tolist()
+        )
         if first + done == end:
             return SendResult(done)
         result = self._finish(batch, range(end), table, first + done, number)
@@ -162,7 +162,7 @@ class MmsgEngine(Engine):
         while first < len(numbers):
             if not number:
                 done, number = self._try(table, first, len(numbers) - first)
-                self.counters.tx_bytes += int(table.iov_len[first : first + done].sum())
+                self.counters.tx_bytes += sum(table.iov_len[first : first + done].tolist())
                 first += done
                 sent += done
                 continue

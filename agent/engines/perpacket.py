@@ -81,11 +81,12 @@ class PerPacketEngine(Engine):
         n = len(lengths)
         counters = self.counters
         counters.syscalls[self.recv_call] += calls
-        batch.received(lengths)
         if n:
             batch.length[:n] = lengths
+        batch.received(n)
+        if n:
             counters.rx_frames += n
-            counters.rx_bytes += sum(lengths)
+            counters.rx_bytes += batch.total_bytes
             if n < len(counters.fill):
                 counters.fill[n] += 1
         return n

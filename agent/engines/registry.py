@@ -18,6 +18,7 @@ from agent.engines.ring import RingEngine
 from agent.engines.uring import UringEngine
 from agent.engines.writev import WritevEngine
 from agent.engines.xsk import XskEngine
+from agent.engines.xsk_tx import XskTxEngine
 from agent.errors import ConfigError, LackingError
 
 AUTO: Final = "auto"
@@ -33,12 +34,13 @@ ENGINES: Final[Mapping[str, type[Engine]]] = MappingProxyType(
             UringEngine,
             RingEngine,
             XskEngine,
+            XskTxEngine,
         )
     }
 )
 
 PREFERENCE: Final[Mapping[Side, Sequence[str]]] = MappingProxyType(
-    {Side.WIRE: ("mmsg", "per-packet"), Side.TAP: ("uring", "per-packet")}
+    {Side.WIRE: ("xsk-tx", "mmsg", "per-packet"), Side.TAP: ("uring", "per-packet")}
 )
 """For `auto`, the fastest first; the last of each works everywhere. writev is in none: it loses
 packets. docs/engines.md has the figures."""
@@ -46,11 +48,18 @@ packets. docs/engines.md has the figures."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """The engine asked for, the one that is used, and the reason in words."""
+    """The engine asked for, the one that is used, and the reason in words.
+
+    `free`: another one may be used, if this one cannot be opened.
+    """
 
     requested: str
     used: str
     why: str
+
+    @property
+    def free(self) -> bool:
+        return self.requested != self.used
 
     @property
     def engine(self) -> type[Engine]:
@@ -71,8 +80,15 @@ def probe(name: str, side: Side) -> Probe:
     return ENGINES[name].probe(side)
 
 
-def select(side: Side, requested: str, *, batched: bool = True) -> Selection:
-    """The engine for `side`; `auto` finds none that batches unless frames come `batched`.
+def select(
+    side: Side,
+    requested: str,
+    *,
+    batched: bool = True,
+    passed_over: Mapping[str, str] = MappingProxyType({}),
+) -> Selection:
+    """The engine for `side`; `auto` finds none that batches unless frames come `batched`, and none
+    that is `passed_over`, which has the reason for each.
 
     An engine asked for by name that serves the other side only (mmsg has nothing for a TAP) gives
     way to `auto`, and the reason says so; one that this kernel lacks is an error, since a result
@@ -81,7 +97,7 @@ def select(side: Side, requested: str, *, batched: bool = True) -> Selection:
     :raises ConfigError: no engine has that name. :raises LackingError: it cannot work here.
     """
     if requested == AUTO:
-        return _fastest(side, requested, "", batched)
+        return _fastest(side, requested, "", batched, passed_over)
     engine = ENGINES.get(requested)
     if engine is None:
         raise ConfigError(
@@ -90,21 +106,26 @@ def select(side: Side, requested: str, *, batched: bool = True) -> Selection:
     found = engine.probe(side)
     if side not in engine.sides:
         reason = f"{requested} does not serve the {side}: {found.why_not}"
-        return _fastest(side, requested, reason, batched)
+        return _fastest(side, requested, reason, batched, passed_over)
     if not found.available:
         raise LackingError(f"{side} engine {requested} cannot work here: {found.why_not}")
     return Selection(requested=requested, used=requested, why="asked for")
 
 
-def _fastest(side: Side, requested: str, reason: str, batched: bool) -> Selection:
-    passed_over = [reason] if reason else []
+def _fastest(
+    side: Side, requested: str, reason: str, batched: bool, passed_over: Mapping[str, str]
+) -> Selection:
+    reasons = [reason] if reason else []
     for name in PREFERENCE[side]:
         if ENGINES[name].batches and not batched:
-            passed_over.append(f"{name} is for batches, and frames are handled one at a time")
+            reasons.append(f"{name} is for batches, and frames are handled one at a time")
+            continue
+        if name in passed_over:
+            reasons.append(f"{name} cannot: {passed_over[name]}")
             continue
         found = ENGINES[name].probe(side)
         if found.available:
-            why = "; ".join([*passed_over, "the fastest that works here"])
+            why = "; ".join([*reasons, "the fastest that works here"])
             return Selection(requested=requested, used=name, why=why)
-        passed_over.append(f"{name} cannot: {found.why_not}")
-    raise LackingError(f"no engine can serve the {side}: {'; '.join(passed_over)}")
+        reasons.append(f"{name} cannot: {found.why_not}")
+    raise LackingError(f"no engine can serve the {side}: {'; '.join(reasons)}")

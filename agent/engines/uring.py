@@ -120,7 +120,7 @@ class UringEngine(PerPacketEngine):
             self._receive_into(batch)
         if self._late_error:
             number, self._late_error = self._late_error, 0
-            batch.received([])
+            batch.received(0)
             raise OSError(number, os.strerror(number))
         most = min(self._most, batch.limit)
         sizes: list[int] = []
@@ -135,13 +135,14 @@ class UringEngine(PerPacketEngine):
             expected = len(sizes)
         n = len(sizes)
         self._expected = n
-        batch.received(sizes)
+        if n:
+            batch.length[:n] = sizes
+        batch.received(n)
         if not n:
             return 0
-        batch.length[:n] = sizes
         counters = self.counters
         counters.rx_frames += n
-        counters.rx_bytes += sum(sizes)
+        counters.rx_bytes += batch.total_bytes
         counters.fill[n] += 1
         return n
 
@@ -160,7 +161,7 @@ class UringEngine(PerPacketEngine):
             return True
         except OSError as error:
             if not sizes:
-                batch.received([])
+                batch.received(0)
                 raise
             self._late_error = error.errno or 0
             return True
@@ -188,7 +189,7 @@ class UringEngine(PerPacketEngine):
                 failed = -result
         if failed:
             if not sizes:
-                batch.received([])
+                batch.received(0)
                 raise OSError(failed, os.strerror(failed))
             self._late_error = failed
         return True

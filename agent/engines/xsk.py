@@ -1,12 +1,12 @@
 """AF_XDP: frames leave the driver for memory of our own before the network stack sees them.
 
-For the wire. Frames are received without a system call and copied once, into the rows of the
-batch. Must not know what frames mean; which ones are for this node is for the program to say
-that is put on the interface.
+For the wire. A batch is a window over that memory: frames are rewritten where the kernel put them
+and sent from there, so that receiving takes no system call and no copy in user space. Must not know
+what frames mean; which ones are for this node is for the program to say that is put on the
+interface.
 
-Sending is sendmmsg's: a veth has no AF_XDP transmission but the copying one, which passes by the
-interface's queue and tells neither which frames were too long nor which were not taken, so that
-frames would be lost silently.
+Sends from the same memory through AF_XDP what can go that way (`xsk_sending`), all else by
+sendmmsg. The TAP's engine is lent memory to receive into, so that its frames come from here too.
 """
 
 from __future__ import annotations
@@ -20,61 +20,72 @@ from functools import cache
 from typing import ClassVar, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from agent.batch import HEADROOM, FrameBatch
+from agent.engines import xsk_sending
 from agent.engines.base import (
     Buffer,
     EngineCounters,
     Patience,
     Port,
     Probe,
+    Rows,
     SendResult,
     Side,
+    merge,
 )
 from agent.engines.mmsg import MmsgEngine
-from agent.linux import netif, xsk
-from agent.linux.xsk import RX_HEADROOM, XskSocket
+from agent.engines.window import WindowEngine
+from agent.engines.xsk_sending import XskSender
+from agent.linux import link, netif, xsk
+from agent.linux.xsk import RX_HEADROOM, XskCycle
 from agent.linux.xsk_abi import AF_XDP
 
-CHUNKS: Final = 2048
-"""Frames that the memory holds; half of them wait to be received into."""
+SLOTS: Final = 512
+"""Frames that may wait to be taken: 1 MB of memory for frames of an Ethernet's size."""
 QUEUE: Final = 0
 _RELEASE_S: Final = 2.0
 """The kernel gives a queue free some time after the end of the socket that had it."""
-_NO_CALL: Final = ""
 
 
-class XskEngine(MmsgEngine):
-    """Receives through an AF_XDP socket on the port's interface, sends by sendmmsg.
+class XskEngine(WindowEngine):
+    """Receives and, on a veth, sends through an AF_XDP socket on the port's interface.
 
-    Serves the interface's first receive queue; a veth made in the usual way has no other. The
-    port's own socket hears nothing as long as the engine is open.
+    Serves the interface's only receive queue. The port's own socket hears nothing as long as the
+    engine is open.
     """
 
     name: ClassVar[str] = "xsk"
 
     def __init__(self, port: Port, batch_size: int) -> None:
         super().__init__(port, batch_size)
-        self._looks = 0
         self._counted_drops = 0
+        self._windows: set[FrameBatch] = set()
+        self._lent: FrameBatch | None = None
         with ExitStack() as stack:
-            stack.callback(super().close)
-            index = netif.index(port.ifname)
+            stack.callback(MmsgEngine.close, self)
+            found = link.describe(port.ifname)
+            if found.receive_queues != 1:
+                raise NotImplementedError(
+                    f"it has {found.receive_queues} receive queues, and AF_XDP serves one"
+                )
+            self.why_not_sending = xsk_sending.why_not(found)
             frame_bytes = RX_HEADROOM + port.frame_limit + 1
             chunk_bytes = max(2048, 1 << (frame_bytes - 1).bit_length())
-            self._xsk = stack.enter_context(_open(index, chunk_bytes))
-            self._chunk_shift = np.uint64(chunk_bytes.bit_length() - 1)
+            self._rows = self._xsk = stack.enter_context(
+                _open(found.index, chunk_bytes, lent=batch_size)
+            )
+            self._sender = XskSender(
+                self._xsk, place=RX_HEADROOM - HEADROOM, frame_limit=port.frame_limit
+            )
             # Asks only for errors; the socket's own object has no such call.
             self._errors = stack.enter_context(
                 socket.socket(AF_XDP, socket.SOCK_RAW, 0, fileno=os.dup(self._xsk.fileno()))
             )
-            attachment, self.why_not_native = xsk.attach(index, netif.mac(port.ifname))
+            attachment, self.why_not_native = xsk.attach(found.index, netif.mac(port.ifname))
             stack.callback(attachment.close)
             attachment.feed(QUEUE, self._xsk.fileno())
             self._open = stack.pop_all()
-        self.recv_one = self._recv_one
-        self.recv_call = _NO_CALL
 
     @classmethod
     def probe(cls, side: Side) -> Probe:
@@ -86,50 +97,40 @@ class XskEngine(MmsgEngine):
     def fileno(self) -> int:
         return self._xsk.fileno()
 
-    def recv_batch(self, batch: FrameBatch) -> int:
-        addresses, lengths = self._xsk.receive(min(batch.limit, self.batch_size))
-        n = len(addresses)
-        if not n:
-            batch.received([])
-            self._look_for_errors()
-            return 0
-        sizes: list[int] = np.minimum(lengths, np.uint32(batch.frame_bytes)).tolist()
-        chunks = addresses >> self._chunk_shift
-        # Frames begin at the same place in every chunk.
-        begin = int(addresses[0] - (chunks[0] << self._chunk_shift))
-        longest = max(sizes)
-        batch.data[:n, HEADROOM : HEADROOM + longest] = self._xsk.memory[
-            chunks.astype(np.intp), begin : begin + longest
-        ]
-        self._give_back(addresses)
-        batch.received(sizes)
-        batch.length[:n] = sizes
-        counters = self.counters
-        counters.rx_frames += n
-        counters.rx_bytes += sum(sizes)
-        counters.fill[n] += 1
-        return n
+    def new_batch(self) -> FrameBatch:
+        batch = super().new_batch()
+        self._windows.add(batch)
+        return batch
 
-    def _recv_one(self, size: int) -> bytes | None:
-        addresses, lengths = self._xsk.receive(1)
-        if not len(addresses):
-            self._look_for_errors()
+    def lend_batch(self, frame_bytes: int) -> FrameBatch | None:
+        place = RX_HEADROOM - HEADROOM
+        if self.why_not_sending or HEADROOM + frame_bytes > self._xsk.chunk_bytes - place:
             return None
-        begin = int(addresses[0])
-        frame = self._xsk.flat[begin : begin + min(size, int(lengths[0]))].tobytes()
-        self._give_back(addresses)
-        return frame
+        batch = FrameBatch(
+            self.batch_size, frame_bytes, rows=self._xsk.frames[self._xsk.slots :, place:]
+        )
+        self._lent = batch
+        return batch
 
-    def _give_back(self, addresses: npt.NDArray[np.uint64]) -> None:
-        self._xsk.release(addresses)
-        self._xsk.refill()
+    # -- sending -------------------------------------------------------------------------------
 
-    def _look_for_errors(self) -> None:
-        """The interface may be gone, and until that is asked for the socket stays readable."""
-        self._looks += 1
-        number = self._errors.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if number:
-            raise OSError(number, os.strerror(number))
+    def send_rows(self, batch: FrameBatch, rows: Rows | None = None) -> SendResult:
+        if batch in self._windows and not self.why_not_sending:
+            first = self._xsk.head
+        elif batch is self._lent:
+            first = self._xsk.slots
+        else:
+            return super().send_rows(batch, rows)
+        chosen = slice(0, batch.count) if rows is None else rows
+        given, done, size = self._sender.send(batch, first, chosen)
+        if not done:
+            return super().send_rows(batch, rows)
+        self.counters.tx_frames += done
+        self.counters.tx_bytes += size
+        if done == given:
+            return SendResult(done)
+        rest = np.arange(batch.capacity)[chosen][done:]
+        return merge([SendResult(done), super().send_rows(batch, rest)])
 
     def _settle(self, frame: Buffer, number: int, patience: Patience) -> SendResult:
         if number == ENETDOWN:
@@ -147,12 +148,16 @@ class XskEngine(MmsgEngine):
                 return SendResult(1)
         return super()._settle(frame, number, patience)
 
+    # -- the rest ------------------------------------------------------------------------------
+
+    def _error(self) -> int:
+        return self._errors.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
     def read_counters(self) -> EngineCounters:
         counters = super().read_counters()
-        counters.syscalls.pop(_NO_CALL, None)
-        if self._looks:
-            counters.syscalls["getsockopt"] += self._looks
-            self._looks = 0
+        if self._sender.calls:
+            counters.syscalls["sendto"] += self._sender.calls
+            self._sender.calls = 0
         if self._xsk.fileno() >= 0:
             found = self._xsk.statistics()
             drops = found["rx_dropped"] + found.get("rx_ring_full", 0)
@@ -165,11 +170,11 @@ class XskEngine(MmsgEngine):
         self._open.close()
 
 
-def _open(ifindex: int, chunk_bytes: int) -> XskSocket:
+def _open(ifindex: int, chunk_bytes: int, *, lent: int) -> XskCycle:
     deadline = time.monotonic() + _RELEASE_S
     while True:
         try:
-            return XskSocket(ifindex, queue=QUEUE, chunks=CHUNKS, chunk_bytes=chunk_bytes)
+            return XskCycle(ifindex, queue=QUEUE, slots=SLOTS, lent=lent, chunk_bytes=chunk_bytes)
         except OSError as error:
             if error.errno != EBUSY or time.monotonic() > deadline:
                 raise

@@ -35,6 +35,7 @@ _NLMSG_DONE: Final = 3
 _RTM_NEWADDR: Final = 20
 _RTM_GETADDR: Final = 22
 _NLM_F_REQUEST: Final = 0x1
+_NLM_F_MULTI: Final = 0x2
 _NLM_F_ACK: Final = 0x4
 _NLM_F_DUMP: Final = 0x300
 _NLM_F_CREATE_EXCL: Final = 0x600
@@ -171,18 +172,18 @@ def add_address(name: str, address: Address) -> None:
     body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
     if is_v4 and address.network.prefixlen < 31:
         body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
-    for _ in _request(_RTM_NEWADDR, _NLM_F_ACK | _NLM_F_CREATE_EXCL, body):
+    for _ in request(_RTM_NEWADDR, _NLM_F_ACK | _NLM_F_CREATE_EXCL, body):
         pass
 
 
 def addresses() -> dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str]:
     """Every address of this namespace and the interface that has it."""
     found: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str] = {}
-    for payload in _request(_RTM_GETADDR, _NLM_F_DUMP, struct.pack("BBBBi", 0, 0, 0, 0, 0)):
+    for payload in request(_RTM_GETADDR, _NLM_F_DUMP, struct.pack("BBBBi", 0, 0, 0, 0, 0)):
         family, _, _, _, ifindex = struct.unpack_from("BBBBi", payload)
         if family not in (socket.AF_INET, socket.AF_INET6):
             continue
-        by_type = dict(_attributes(payload[8:]))
+        by_type = dict(attributes(payload[8:]))
         # IPv4 tells its own address in IFA_LOCAL; IPv6 mostly has IFA_ADDRESS alone.
         raw = by_type.get(_IFA_LOCAL, by_type.get(_IFA_ADDRESS))
         if raw is not None:
@@ -198,7 +199,8 @@ def _attribute(kind: int, payload: bytes) -> bytes:
     return struct.pack("HH", size, kind) + payload + bytes(-size % 4)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each attribute of an rtnetlink message."""
     while len(data) >= 4:
         size, kind = struct.unpack_from("HH", data)
         if size < 4:
@@ -207,7 +209,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[(size + 3) & ~3 :]
 
 
-def _request(kind: int, request_flags: int, body: bytes) -> Iterator[bytes]:
+def request(kind: int, request_flags: int, body: bytes) -> Iterator[bytes]:
     """Payloads of the answer to one rtnetlink request; OSError for an error answer."""
     header = struct.pack("IHHII", 16 + len(body), kind, request_flags | _NLM_F_REQUEST, 1, 0)
     with closing(
@@ -220,7 +222,7 @@ def _request(kind: int, request_flags: int, body: bytes) -> Iterator[bytes]:
         while True:
             data = sock.recv(1 << 16)
             while len(data) >= 16:
-                size, answer, _, _, _ = struct.unpack_from("IHHII", data)
+                size, answer, about, _, _ = struct.unpack_from("IHHII", data)
                 payload, data = data[16:size], data[(size + 3) & ~3 :]
                 if answer == _NLMSG_DONE:
                     return
@@ -230,3 +232,5 @@ def _request(kind: int, request_flags: int, body: bytes) -> Iterator[bytes]:
                         raise OSError(-code, os.strerror(-code))
                     return
                 yield payload
+                if not about & _NLM_F_MULTI:
+                    return

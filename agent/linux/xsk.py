@@ -1,7 +1,8 @@
 """AF_XDP without a library: what to import, and whether it can be used here.
 
-`XskSocket` (xsk_socket) owns the memory and the rings, `Attachment` (xdp) puts the program that
-feeds it on the interface. Must not know batches, engines or protocols.
+`XskSocket` (xsk_socket), `XskTransmit` (xsk_transmit) and `XskCycle` (xsk_cycle) own memory and
+rings, `Attachment` (xdp) puts the program that feeds them on the interface. Must not know batches,
+engines or protocols.
 
 Source: Documentation/networking/af_xdp.rst.
 """
@@ -18,17 +19,25 @@ import struct
 import threading
 from typing import Final
 
+from agent.linux.ordering import strongly_ordered
 from agent.linux.xdp import MODE_GENERIC, MODE_NATIVE, Attachment
-from agent.linux.xsk_socket import RX_HEADROOM, XskSocket
+from agent.linux.xsk_abi import AF_XDP
+from agent.linux.xsk_base import RX_HEADROOM
+from agent.linux.xsk_cycle import XskCycle
+from agent.linux.xsk_socket import XskSocket
+from agent.linux.xsk_transmit import XskTransmit
 
 __all__ = [
     "MODE_GENERIC",
     "MODE_NATIVE",
     "RX_HEADROOM",
     "Attachment",
+    "XskCycle",
     "XskSocket",
+    "XskTransmit",
     "attach",
     "probe",
+    "probe_sending",
 ]
 
 _CLONE_NEWNET: Final = 0x40000000
@@ -72,6 +81,21 @@ def probe() -> tuple[bool, str]:
     thread.start()
     thread.join()
     return outcome[0]
+
+
+def probe_sending() -> tuple[bool, str]:
+    """Whether this process may have a socket to send by, and if not, why not.
+
+    Whether frames can go that way is a matter of the interface too.
+    """
+    ordered, why = strongly_ordered()
+    if not ordered:
+        return False, why
+    try:
+        socket.socket(AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0).close()
+    except OSError as error:
+        return False, _explain(error)
+    return True, ""
 
 
 def _try_all() -> tuple[bool, str]:

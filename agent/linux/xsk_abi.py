@@ -5,6 +5,7 @@ Only constants and numpy layouts.
 
 from __future__ import annotations
 
+import mmap
 from typing import Final
 
 import numpy as np
@@ -28,10 +29,12 @@ PGOFF_FILL: Final = 0x100000000
 PGOFF_COMPLETION: Final = 0x180000000
 
 BIND_COPY: Final = 1 << 1
+UMEM_UNALIGNED: Final = 1 << 0
 OPTIONS_ZEROCOPY: Final = 1 << 0
 
 # Room that the kernel leaves in front of a received frame (XDP_PACKET_HEADROOM).
 HEADROOM: Final = 256
+PAGE_BYTES: Final = mmap.PAGESIZE
 
 DESC: Final = np.dtype([("addr", "<u8"), ("len", "<u4"), ("options", "<u4")])
 _RING_OFFSET: Final = np.dtype(

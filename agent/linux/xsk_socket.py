@@ -1,59 +1,34 @@
-"""The AF_XDP socket itself: frames in shared memory, their places passed in rings.
+"""An AF_XDP socket with a pool of chunks: whoever has one knows its address, and gives it back.
 
-An `XskSocket` owns a piece of memory cut into equal chunks. The kernel writes received frames
-into chunks that the fill ring offers and announces them in the receive ring; a chunk named in the
-transmit ring is sent, and comes back in the completion ring. So a frame that is received,
-rewritten and sent on is never copied in user space, and receiving takes no system call at all.
+A frame that is received, rewritten and sent on is never copied in user space, and receiving takes
+no system call at all. Every chunk is at any time in exactly one place: the pool of free ones, the
+kernel's hands, or the caller's. What all such sockets have is in `xsk_base`.
 
-Addresses are byte offsets into the memory. A received frame lies `RX_HEADROOM` bytes and more
-behind the start of its chunk, so headers can be put in front of it. Every chunk is at any time in
-exactly one place: the pool of free ones, the kernel's hands, or the caller's.
-
-Here every socket works in copy mode (the kernel copies each frame once), with generic or native
-XDP on the receive side (see `xdp`). Sending needs no program, neither here nor at the peer.
-
-One thread at a time. The kernel fills the rings from other CPUs, so only strongly ordered
-machines are served (see `ordering`). Knows nothing of protocols.
+One thread at a time. Knows nothing of protocols.
 Source: Documentation/networking/af_xdp.rst.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import socket
-import struct
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from agent.linux import xsk_abi as abi
-from agent.linux.mapping import Mapping
-from agent.linux.ordering import strongly_ordered
-from agent.linux.xsk_rings import SharedRing
+from agent.linux.xsk_base import RX_HEADROOM, Addresses, Lengths, XskRings
 
-RX_HEADROOM: Final = abi.HEADROOM
+__all__ = ["RX_HEADROOM", "XskSocket"]
 
-_libc: Final = ctypes.CDLL(None, use_errno=True)
-_DONTWAIT: Final = socket.MSG_DONTWAIT
 # The kernel did not take everything this time: its budget per call, or a busy device.
 _LATER: Final = frozenset({errno.EAGAIN, errno.EBUSY, errno.ENOBUFS})
 
-Addresses = npt.NDArray[np.uint64]
-Lengths = npt.NDArray[np.uint32]
 
-
-class XskSocket:
+class XskSocket(XskRings):
     """A socket on receive queue `queue` of an interface, with its memory and four rings.
 
     `chunks` is how many frames the memory holds; half of them at most wait in the fill ring to be
-    received into. `chunks` and `chunk_bytes` are powers of two; a chunk holds `RX_HEADROOM` +
-    `headroom` + the frame. Frames arrive once an `xdp.Attachment` feeds the socket.
-    OSError: EPERM without CAP_NET_RAW, EAFNOSUPPORT without kernel support, EBUSY where the queue
-    has a socket, ENOBUFS past RLIMIT_MEMLOCK (without CAP_IPC_LOCK), ENETDOWN while the link is
-    down. NotImplementedError where the machine's ordering does not allow it.
+    received into. `chunks` and `chunk_bytes` are powers of two; the rest is as `XskRings` has it.
     """
 
     def __init__(
@@ -65,68 +40,22 @@ class XskSocket:
         chunk_bytes: int = 2048,
         headroom: int = 0,
     ) -> None:
-        ordered, why = strongly_ordered()
-        if not ordered:
-            raise NotImplementedError(why)
         if chunks < 4 or chunks & (chunks - 1) or chunk_bytes & (chunk_bytes - 1):
             raise ValueError("chunks and chunk_bytes must be powers of two, at least 4 chunks")
-        self.chunk_bytes = chunk_bytes
-        self.chunks = chunks
         self._chunk_mask = np.uint64(0xFFFFFFFFFFFFFFFF - (chunk_bytes - 1))
-        self._maps: list[Mapping] = []
-        self._socket = socket.socket(abi.AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        try:
-            self._make(chunks, chunk_bytes, headroom)
-            self._bind(ifindex, queue)
-        except BaseException:
-            self.close()
-            raise
+        self._in_flight = 0
+        super().__init__(
+            ifindex,
+            queue=queue,
+            chunks=chunks,
+            chunk_bytes=chunk_bytes,
+            entries=chunks // 2,
+            headroom=headroom,
+        )
         # Free chunks, as a stack: the last given back is the first used, still in the cache.
         self._pool = np.arange(chunks, dtype=np.uint64) * np.uint64(chunk_bytes)
         self._free = chunks
         self.refill()
-
-    def _make(self, chunks: int, chunk_bytes: int, headroom: int) -> None:
-        memory = Mapping(chunks * chunk_bytes)
-        self._maps.append(memory)
-        self.memory: npt.NDArray[np.uint8] = memory.bytes().reshape(chunks, chunk_bytes)
-        self.flat: npt.NDArray[np.uint8] = memory.bytes()
-        self.address = memory.address
-        option = self._socket.setsockopt
-        option(
-            abi.SOL_XDP,
-            abi.UMEM_REG,
-            struct.pack(
-                "=QQIIII", memory.address, memory.length_bytes, chunk_bytes, headroom, 0, 0
-            ),
-        )
-        half = chunks // 2
-        for name in (abi.UMEM_FILL_RING, abi.UMEM_COMPLETION_RING, abi.RX_RING, abi.TX_RING):
-            option(abi.SOL_XDP, name, half)
-        try:
-            # So that one call sends a whole batch (Linux 6.18; 32 frames a call before).
-            option(abi.SOL_XDP, abi.MAX_TX_SKB_BUDGET, half)
-            self.tx_budget = half
-        except OSError:
-            self.tx_budget = 32
-        raw = self._socket.getsockopt(abi.SOL_XDP, abi.MMAP_OFFSETS, abi.OFFSETS.itemsize)
-        if len(raw) != abi.OFFSETS.itemsize:
-            raise NotImplementedError("this kernel's AF_XDP is older than Linux 5.4")
-        offsets = np.frombuffer(raw, abi.OFFSETS)[0]
-        fd = self._socket.fileno()
-        addresses = np.dtype([("addr", "<u8")])
-        self._fill = SharedRing(fd, abi.PGOFF_FILL, offsets["fill"], addresses, half)
-        self._done = SharedRing(fd, abi.PGOFF_COMPLETION, offsets["completion"], addresses, half)
-        self._rx = SharedRing(fd, abi.PGOFF_RX, offsets["rx"], abi.DESC, half)
-        self._tx = SharedRing(fd, abi.PGOFF_TX, offsets["tx"], abi.DESC, half)
-        self._maps += [ring.mapping for ring in (self._fill, self._done, self._rx, self._tx)]
-        self._in_flight = 0
-
-    def _bind(self, ifindex: int, queue: int) -> None:
-        address = struct.pack("=HHIII", abi.AF_XDP, abi.BIND_COPY, ifindex, queue, 0)
-        if _libc.bind(self._socket.fileno(), address, len(address)) < 0:
-            error = ctypes.get_errno()
-            raise OSError(error, os.strerror(error), "bind of an AF_XDP socket")
 
     # -- receiving ----------------------------------------------------------------------------
 
@@ -224,11 +153,9 @@ class XskSocket:
 
         OSError: ENETDOWN or ENXIO while the link is down; the frames stay queued.
         """
-        try:
-            self._socket.send(b"", _DONTWAIT)
-        except OSError as error:
-            if error.errno not in _LATER:
-                raise
+        number = self._push()
+        if number and number not in _LATER:
+            raise OSError(number, os.strerror(number))
         return self._tx.used
 
     def reclaim(self) -> int:
@@ -242,34 +169,3 @@ class XskSocket:
             self._done.consume(count)
             self._in_flight -= count
         return count
-
-    # -- the rest -----------------------------------------------------------------------------
-
-    def statistics(self) -> dict[str, int]:
-        """The kernel's counters (struct xdp_statistics), all since the socket was made."""
-        size = 8 * len(abi.STATISTICS_FIELDS)
-        raw = self._socket.getsockopt(abi.SOL_XDP, abi.STATISTICS, size)
-        values = struct.unpack(f"={len(raw) // 8}Q", raw)
-        return dict(zip(abi.STATISTICS_FIELDS, values, strict=False))
-
-    def fileno(self) -> int:
-        """Polls readable when frames have arrived. Polling also sends what is queued.
-
-        Each poll without anything to send counts as a `tx_ring_empty_descs`.
-        """
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """Give the memory and the queue back; twice is fine.
-
-        The kernel frees the queue a moment later: until then another socket on it gets EBUSY.
-        """
-        self._socket.close()
-        for mapping in self._maps:
-            mapping.release()
-
-    def __enter__(self) -> XskSocket:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

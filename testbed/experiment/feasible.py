@@ -20,6 +20,7 @@ _ENGINE_NEEDS: Final[Mapping[str, str]] = {
     "uring": "io-uring",
     "ring": "tpacket-v3",
     "xsk": "af-xdp",
+    "xsk-tx": "af-xdp",
 }
 """What the doctor calls that which an engine cannot do without."""
 

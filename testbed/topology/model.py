@@ -17,7 +17,9 @@ ReadyHow = Literal["tap", "log", "started"]
 Handler = Literal["auto", "per-packet", "batched"]
 GroupCopies = Literal["reference", "addressed"]
 Coalesce = Literal["off", "fixed", "adaptive"]
-WireEngine = Literal["auto", "per-packet", "writev", "aggregate", "mmsg", "uring", "ring", "xsk"]
+WireEngine = Literal[
+    "auto", "per-packet", "writev", "aggregate", "mmsg", "uring", "ring", "xsk", "xsk-tx"
+]
 TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

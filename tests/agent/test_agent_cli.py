@@ -170,3 +170,22 @@ def test_an_engine_that_serves_the_other_side_only_gives_way_with_a_reason(net: 
     assert engines["tap"]["requested"] == "mmsg"
     assert engines["tap"]["used"] == "uring"
     assert "no socket" in engines["tap"]["why"]
+
+
+def test_auto_gives_way_where_the_fastest_engine_does_not_fit_the_interface(net: Net) -> None:
+    node, _ = net.pair()
+    used = net.agent(node, "obu").stats()["engines"]["wire"]
+    assert used == {"requested": "auto", "used": "xsk-tx", "why": "the fastest that works here"}
+    other, _ = net.pair()
+    other.run("tc", *["qdisc", "add", "dev", "radio0", "root", "pfifo", "limit", "100"])
+    used = net.agent(other, "obu").stats()["engines"]["wire"]
+    assert used["used"] == "mmsg"
+    assert "xsk-tx cannot: not on radio0: AF_XDP would pass by its queue, pfifo" in used["why"]
+
+
+def test_an_engine_asked_for_by_name_does_not_give_way(net: Net) -> None:
+    node, _ = net.pair()
+    node.run("tc", *["qdisc", "add", "dev", "radio0", "root", "pfifo", "limit", "100"])
+    agent = net.agent(node, "obu", "--engine", "xsk-tx", ready=False)
+    assert agent.process.wait(20) == 4
+    assert "wire engine xsk-tx cannot be opened on radio0" in agent.log.read_text()

@@ -18,7 +18,8 @@ def test_frames_come_back_as_they_were_put_in(frames: list[bytes]) -> None:
         batch.extend(frames)
         assert [bytes(view) for view in batch] == frames
         assert len(batch) == batch.count == len(frames)
-        assert batch.sizes == [len(frame) for frame in frames]
+        assert batch.length[: batch.count].tolist() == [len(frame) for frame in frames]
+        assert batch.total_bytes == sum(map(len, frames))
 
 
 @pytest.mark.parametrize("frame_bytes", [1, 60, 100, 1515, 9000])
@@ -28,7 +29,15 @@ def test_rows_are_aligned_and_have_room_in_front(frame_bytes: int) -> None:
     assert batch.stride % 64 == 0
     assert batch.stride >= HEADROOM + frame_bytes
     assert batch.row_address.tolist() == [batch.data[row].ctypes.data for row in range(3)]
-    assert batch.words.ctypes.data == batch.data.ctypes.data
+
+
+def test_rows_may_be_somebody_else_s_and_lie_apart() -> None:
+    shared = np.zeros((5, 256), np.uint8)
+    batch = FrameBatch(3, 100, rows=shared[1:, 50:])
+    batch.extend([b"first", b"second"])
+    assert [bytes(view) for view in batch] == [b"first", b"second"]
+    assert shared[2, 50 + HEADROOM : 50 + HEADROOM + 6].tobytes() == b"second"
+    assert batch.row_address.tolist() == [shared[row, 50:].ctypes.data for row in (1, 2, 3)]
 
 
 def test_a_header_is_pushed_and_skipped_without_moving_the_frame() -> None:

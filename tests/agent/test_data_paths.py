@@ -32,6 +32,7 @@ COMBINATIONS = [
     ("ring", "batched"),
     ("xsk", "per-packet"),
     ("xsk", "batched"),
+    ("xsk-tx", "batched"),
 ]
 
 

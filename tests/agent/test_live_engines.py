@@ -23,6 +23,7 @@ ENGINES = [
     pytest.param(("uring", "uring"), id="uring"),
     pytest.param(("ring", "uring"), id="ring"),
     pytest.param(("xsk", "uring"), id="xsk"),
+    pytest.param(("xsk-tx", "uring"), id="xsk-tx"),
 ]
 
 

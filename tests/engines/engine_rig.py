@@ -106,6 +106,9 @@ class Rig:
         assert engine.recv_batch(batch) == 0
         return frames
 
+    def run(self, *command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
     def link(self, state: str) -> None:
         ip("link", "set", "dev", self.ifname, state)
         if state == "up":

@@ -181,7 +181,7 @@ def test_a_full_queue_drops_messages_together_and_counts_each(wire: Rig) -> None
 
 def test_it_is_chosen_by_name_and_leaves_the_tap_to_another() -> None:
     assert select(Side.WIRE, "aggregate").used == "aggregate"
-    assert select(Side.WIRE, AUTO).used == "mmsg"
+    assert select(Side.WIRE, AUTO).used == "xsk-tx"
     tap = select(Side.TAP, "aggregate")
     assert tap.used == select(Side.TAP, AUTO).used
     assert "aggregate does not serve the tap" in tap.why

@@ -145,7 +145,7 @@ def test_a_frame_that_cannot_go_does_not_stop_the_others(rig: Rig, as_batch: boo
 
 
 def test_a_frame_far_too_long_is_dropped_and_counted(make_rig: Callable[..., Rig]) -> None:
-    for name in ("per-packet", "aggregate", "mmsg", "uring", "ring", "xsk"):
+    for name in ("per-packet", "aggregate", "mmsg", "uring", "ring", "xsk", "xsk-tx"):
         rig = make_rig(name, Side.WIRE)
         engine = rig.open()
         result = engine.send_batch([frame_of(1), frame_of(2, 9000), frame_of(3)])
@@ -248,7 +248,7 @@ def test_it_counts_frames_bytes_fill_and_its_own_calls(rig: Rig) -> None:
     assert (counters.rx_frames, counters.rx_bytes) == (20, 2000)
     assert (counters.tx_frames, counters.tx_bytes) == (20, 2000)
     assert {n: times for n, times in enumerate(counters.fill) if n and times} == {8: 2, 4: 1}
-    if engine.name in ("aggregate", "mmsg"):
+    if engine.name in ("aggregate", "mmsg", "xsk-tx"):
         assert counters.syscalls == {"recvmmsg": 4, "sendmmsg": 3}
     if engine.name == "uring":
         # The first look is by plain calls; each of the rest of the batch, and of the last, is one.
