@@ -166,9 +166,13 @@ class RunJournal:
     def _write(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         data = text.encode() + b"\n"
-        if os.write(self._descriptor, data) < len(data):
-            raise OSError(errno.ENOSPC, "the journal is cut short", str(self.path))
-        os.fsync(self._descriptor)
+        try:
+            if os.write(self._descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._descriptor)
+        except OSError as error:
+            error.filename = str(self.path)  # calls on a descriptor do not tell
+            raise
 
 
 def past_of(directory: str | Path) -> Past:
