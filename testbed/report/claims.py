@@ -106,8 +106,8 @@ def _about(results: Sequence[Result]) -> Iterator[Block]:
         stopped = ", stopped before its end" if result.interrupted else ""
         rows.add(
             Cell(f"testbed run {name}{quick} --output results/{name}", Tone.CODE),
-            f"{result.started[:10]}, {result.scenario.pairs} pairs, "
-            f"{seconds(result.elapsed_s)}{stopped}",
+            f"{result.started[:10]}, {result.scenario.pairs} pair"
+            f"{'' if result.scenario.pairs == 1 else 's'}, {seconds(result.elapsed_s)}{stopped}",
             f"{about.cpus} × {about.cpu_model}, Linux {about.kernel}",
         )
     places = " ".join(f"results/{result.scenario.name}" for result in results)

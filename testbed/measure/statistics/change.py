@@ -59,7 +59,7 @@ WATCHED: Final[tuple[Watched, ...]] = (
     Watched(quantity="switches_per_packet", threshold=1.25, moved="much"),
     Watched(quantity="wakeups_per_packet", threshold=1.25, moved="much"),
     Watched(quantity="latency_p50_us", threshold=1.25, moved="much"),
-    Watched(quantity="latency_p99_us", threshold=1.50, moved="much"),
+    Watched(quantity="latency_p99_us", threshold=2.00, moved="much"),
     Watched(quantity="pss_bytes", threshold=1.10, moved="not"),
 )
 """What is compared. `testbed compare --threshold` sets another threshold for all of them."""
