@@ -8,11 +8,13 @@ know what is counted for.
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from testbed.measure.counters import CallCounts, SyscallCounters, descriptor_sides
+from testbed.measure.counters import CallCounts, Side, SyscallCounters, descriptor_sides
 
 
 class CallCounting:
@@ -57,6 +59,24 @@ class CallCounting:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def summed(counts: Sequence[CallCounts]) -> CallCounts:
+    """What several processes made together; there is at least one."""
+    by_name: Counter[str] = Counter()
+    by_side: dict[Side, Counter[str]] = {}
+    for one in counts:
+        by_name.update(one.by_name)
+        for side, names in one.by_side.items():
+            by_side.setdefault(side, Counter()).update(names)
+    totals = [one.total for one in counts if one.total is not None]
+    return CallCounts(
+        total=sum(totals) if len(totals) == len(counts) else None,
+        by_name=dict(by_name),
+        by_side={side: dict(names) for side, names in by_side.items()},
+        method=counts[0].method,
+        complete=all(one.complete for one in counts),
+    )
 
 
 def difference(now: CallCounts, before: CallCounts) -> CallCounts:

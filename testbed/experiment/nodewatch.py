@@ -1,26 +1,27 @@
 """Watches the node under test over one trial: CPU, switches, memory, its own counts, system calls.
 
-The kernel's counts are taken of any process; the node's own only of one that answers on a control
-socket. Must not know what traffic passes, nor what the figures are for.
+The kernel's counts are taken of any process, of all its threads and of what it has started; the
+node's own only of one that answers on a control socket. Must not know what traffic passes, nor what
+the figures are for.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from testbed import results
 from testbed.errors import Lacking
-from testbed.experiment.callcounting import CallCounting, difference
-from testbed.measure import cpu, memory, procstat
+from testbed.experiment.callcounting import CallCounting, difference, summed
+from testbed.measure import cpu, family, memory, procstat
 from testbed.measure.counters import (
     CLASSES,
     CallClass,
     CallCounts,
     SoftwareCounters,
-    SoftwareCounts,
     SyscallCounters,
     class_of,
 )
@@ -41,7 +42,7 @@ class NodeGone(Exception):
 class _Sample:
     """Everything cheap at one moment."""
 
-    process: procstat.ProcessSample
+    processes: dict[int, procstat.ProcessSample]
     machine: Mapping[int, cpu.CpuTicks]
     own: Mapping[str, Any] | None
     at_ns: int
@@ -55,14 +56,14 @@ class _Taken:
     memory_end: memory.MemorySample | None = None
     own_before: Mapping[str, Any] | None = None
     own_after: Mapping[str, Any] | None = None
-    software: SoftwareCounts | None = None
+    task_clock_ns: int | None = None
     calls_before: CallCounts | None = None
     calls: CallCounts | None = None
     lacking: list[str] = field(default_factory=list)
 
 
 class NodeWatch:
-    """One trial's watch over process `pid`. Context manager around the whole trial.
+    """One trial's watch over process `pid` and what it has started. Context manager around a trial.
 
     `start` and `end` bound the window of all counts; enter and leave the watch while nothing is
     under way, so that what is taken there (memory, the node's drops) covers everything. With
@@ -85,8 +86,9 @@ class NodeWatch:
         self._ask = ask
         self._count_calls = count_calls
         self._clock = clock
-        self._software: SoftwareCounters | None = None
-        self._calls: SyscallCounters | None = None
+        self._pids: tuple[int, ...] = (pid,)
+        self._software: list[SoftwareCounters] = []
+        self._calls: list[SyscallCounters] = []
         self._taken = _Taken()
 
     def __enter__(self) -> Self:
@@ -94,7 +96,7 @@ class NodeWatch:
         try:
             self._attach()
             self._taken.own_before = self._ask()
-            self._taken.memory_start = memory.memory(self._pid)
+            self._taken.memory_start = family.memory(self._pids)
         except ProcessLookupError as error:
             self._close()
             raise NodeGone(str(error)) from error
@@ -114,9 +116,8 @@ class NodeWatch:
     def start(self) -> None:
         """The window begins. A node that is gone is found out at the end."""
         self._taken.start = self._sample(own_first=True)
-        for counters in (self._software, self._calls):
-            if counters is not None:
-                counters.start()
+        for counters in (*self._software, *self._calls):
+            counters.start()
 
     def wait_idle(self) -> None:
         """Wait until the node has worked off what it was given: it neither runs nor waits to run.
@@ -125,11 +126,11 @@ class NodeWatch:
         """
         deadline = self._clock() + _IDLE_LIMIT_NS
         try:
-            before = procstat.cpu_time(self._pid)
+            before = family.sample(self._pids)
             while self._clock() < deadline:
                 time.sleep(_IDLE_LOOK_S)
-                now = procstat.cpu_time(self._pid)
-                used = now.since(before)
+                now = family.sample(self._pids)
+                used = family.cpu_since(now, before)
                 if used.total_ns + used.run_delay_ns < _IDLE_NS:
                     return
                 before = now
@@ -138,19 +139,20 @@ class NodeWatch:
 
     def end(self) -> None:
         """The window ends."""
-        for counters in (self._calls, self._software):
-            if counters is not None:
-                counters.stop()
+        for counters in (*self._calls, *self._software):
+            counters.stop()
         self._taken.end = self._sample(own_first=False)
 
     def finish(self) -> None:
         """Takes what must be taken once nothing is under way any more. Raises NodeGone."""
-        self._taken.software = self._software.read() if self._software else None
-        if self._calls is not None and self._taken.calls_before is not None:
-            self._taken.calls = difference(self._calls.read(), self._taken.calls_before)
+        if self._software:
+            self._taken.task_clock_ns = sum(one.read().task_clock_ns for one in self._software)
+        if self._taken.calls_before is not None:
+            now = summed([counters.read() for counters in self._calls])
+            self._taken.calls = difference(now, self._taken.calls_before)
         try:
             self._taken.own_after = self._ask()
-            self._taken.memory_end = memory.memory(self._pid)
+            self._taken.memory_end = family.memory(self._pids)
         except ProcessLookupError as error:
             raise NodeGone(str(error)) from error
 
@@ -211,37 +213,46 @@ class NodeWatch:
         ]
 
     def _attach(self) -> None:
+        self._pids = family.members(self._pid)
         try:
-            self._software = SoftwareCounters(self._pid)
+            for pid in self._pids:
+                with self._may_be_gone(pid):
+                    self._software.append(SoftwareCounters(pid))
         except Lacking as error:
             self._taken.lacking.append(f"task-clock: {error}")
         if self._count_calls is not None:
             try:
-                self._calls = self._count_calls.of(self._pid)
-                self._taken.calls_before = self._calls.read()
+                for pid in self._pids:
+                    with self._may_be_gone(pid):
+                        self._calls.append(self._count_calls.of(pid))
+                self._taken.calls_before = summed([one.read() for one in self._calls])
             except Lacking as error:
                 self._taken.lacking.append(f"system calls: {error}")
+
+    def _may_be_gone(self, pid: int) -> AbstractContextManager[None]:
+        """What a node has started may end at any time; the node itself may not."""
+        return nullcontext() if pid == self._pid else suppress(ProcessLookupError)
 
     def _sample(self, *, own_first: bool) -> _Sample | None:
         """None once the node is gone; its own counts stand farthest from the window."""
         own = self._ask() if own_first else None
         try:
-            process = procstat.sample(self._pid)
+            processes = family.sample(self._pids)
         except ProcessLookupError:
             return None
         machine, at_ns = cpu.machine_cpus(), self._clock()
         if not own_first:
             own = self._ask()
-        return _Sample(process=process, machine=machine, own=own, at_ns=at_ns)
+        return _Sample(processes=processes, machine=machine, own=own, at_ns=at_ns)
 
     def _cpu(self) -> results.Cpu | None:
         start, end = self._taken.start, self._taken.end
         if start is None or end is None:
             return None
-        used = end.process.cpu.since(start.process.cpu)
-        exact = self._taken.software
+        used = family.cpu_since(end.processes, start.processes)
+        exact = self._taken.task_clock_ns
         return results.Cpu(
-            task_clock_ns=used.total_ns if exact is None else exact.task_clock_ns,
+            task_clock_ns=used.total_ns if exact is None else exact,
             user_ns=used.user_ns,
             system_ns=used.system_ns,
             window_ns=end.at_ns - start.at_ns,
@@ -270,10 +281,10 @@ class NodeWatch:
         )
 
     def _close(self) -> None:
-        if self._calls is not None:
-            self._calls.stop()
-        if self._software is not None:
-            self._software.close()
+        for calls in self._calls:
+            calls.stop()
+        for software in self._software:
+            software.close()
 
 
 class _Difference:
@@ -330,7 +341,7 @@ def _classes(names: Mapping[str, int]) -> dict[str, results.CallClass]:
 def _switches(taken: _Taken) -> results.Switches | None:
     if taken.start is None or taken.end is None:
         return None
-    grown = taken.end.process.switches.since(taken.start.process.switches)
+    grown = family.switches_since(taken.end.processes, taken.start.processes)
     return results.Switches(
         voluntary=max(0, grown.voluntary), involuntary=max(0, grown.involuntary)
     )

@@ -17,7 +17,7 @@ from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Topology
 from testbed.traffic.legs import Callback, TesterCpus
 from testbed.traffic.path import PathNode, PathTester
 from testbed.traffic.paths import Path, Traffic
-from testbed.traffic.peer import NodeUnderTest, Tester
+from testbed.traffic.peer import PREPARE_TIMEOUT_S, NodeUnderTest, Tester
 from testbed.traffic.place import Place, Surface
 from testbed.traffic.trial import Load, TrialTraffic
 
@@ -127,7 +127,8 @@ class _NodeRig(Rig):
     def join(self, *, frame_bytes: int, flows: int) -> None:
         assert self._tester is not None
         traffic = Traffic(path=self._path, sizes=(frame_bytes,), flows=flows)
-        self._tester.prepare(traffic, nudge=self._nudge)
+        timeout_s = self.running.patience_s(PREPARE_TIMEOUT_S)
+        self._tester.prepare(traffic, timeout_s=timeout_s, nudge=self._nudge)
 
     def _nudge(self) -> None:
         """An RSU under test is asked for a heartbeat, which the tester's OBUs answer.

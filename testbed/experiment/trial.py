@@ -20,6 +20,7 @@ from testbed.experiment.trialplan import PlannedTrial
 from testbed.launch.client import NodeStatus
 from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
 from testbed.running import agent_control
+from testbed.running.joining import describe_exit
 from testbed.running.running import Running
 from testbed.scenario.model import Point, Scenario
 from testbed.traffic.errors import NotForwarding
@@ -128,7 +129,8 @@ class Bench:
                 wait_s=_READY_S,
             )
             if status.state != "ready":
-                raise NodeNotReady(self._say(name, f"{name} is {status.state}"))
+                why = status.state if status.alive else describe_exit(status)
+                raise NodeNotReady(self._say(name, f"{name}: {why}"))
         return self._alive()
 
     def _alive(self) -> list[NodeStatus]:

@@ -30,6 +30,8 @@ _ATTR_MEMORY: Final = 6
 _MEMORY_RECEIVE: Final = 0
 _MEMORY_BUFFER: Final = 1
 _MEMORY_DROPS: Final = 8
+_EVERY_PROTOCOL: Final = 3
+"""ETH_P_ALL."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,11 +103,18 @@ class NamespaceCounts:
     def socket_drops(self, ifname: str, protocol: int, earlier: NamespaceCounts) -> int:
         """Frames dropped since `earlier` by sockets bound to that interface and EtherType.
 
-        A socket opened in between counts with all it has.
+        Where there is none, by those that take every EtherType, as other programs may open them. A
+        socket opened in between counts with all it has.
         """
         total = 0
-        for inode, now in self.sockets.items():
-            if (now.ifindex, now.protocol) == (self.ifindex.get(ifname), protocol):
+        there = {
+            inode: found
+            for inode, found in self.sockets.items()
+            if found.ifindex == self.ifindex.get(ifname)
+        }
+        wanted = {found.protocol for found in there.values()} & {protocol} or {_EVERY_PROTOCOL}
+        for inode, now in there.items():
+            if now.protocol in wanted:
                 before = earlier.sockets.get(inode)
                 total += (now.drops - (before.drops if before else 0)) & 0xFFFFFFFF
         return total

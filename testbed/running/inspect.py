@@ -186,7 +186,8 @@ def _view(
     lost: bool,
     stats: Mapping[str, Any] | None,
 ) -> NodeView:
-    shown, why = _state(node, status, lost=lost)
+    program = _program(state, node.name)
+    shown, why = _state(node, status, lost=lost, is_program=program is not None)
     radio = _radio(state, node.name)
     if radio is None and why is None:
         why = "has no radio"
@@ -211,19 +212,21 @@ def _view(
         engines=None if status is None else status.engines,
         stats=stats,
         restarts=0 if status is None else status.restarts,
-        program=_program(state, node.name),
+        program=program,
         answered=None if status is None else _upstream(topology, status.answered),
     )
 
 
-def _state(node: Node, status: NodeStatus | None, *, lost: bool) -> tuple[NodeState, str | None]:
+def _state(
+    node: Node, status: NodeStatus | None, *, lost: bool, is_program: bool
+) -> tuple[NodeState, str | None]:
     if lost:
         return "lost", "its launcher is gone"
     if status is None:
         return "stopped", None
     if status.alive:
         if node.kind == "obu" and status.state == "ready" and status.upstream is None:
-            return status.state, None if node.settings.is_program else "no upstream"
+            return status.state, None if is_program else "no upstream"
         return status.state, None
     if status.asked:
         return "stopped", None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from testbed import rundir
@@ -61,6 +61,7 @@ class Running:
         self.run = run
         self.launcher = launcher
         self.report = report
+        self._as_started = topology
 
     @property
     def name(self) -> str:
@@ -130,12 +131,13 @@ class Running:
             operation = StartNode(
                 key=node_key(node),
                 kind=wanted.kind,
-                spec=node_spec(self.name, wanted, settings, cpus),
+                spec=node_spec(self.name, wanted, chosen, cpus),
                 needs=(f"netns/{node}", _radio_key(state, node)),
             )
             log.begin(operation)
             self.launcher.start([operation.spec])
             log.done(operation.key)
+        self._as_started = _with_settings(self._as_started, node, chosen)
         return self.launcher.wait(lambda status: status[node].state != "starting", wait_s).nodes[
             node
         ]
@@ -153,14 +155,18 @@ class Running:
         alive = {name for name, node in self.status().items() if node.alive}
         self.nudge()
         return joining.wait(
-            self.topology,
+            self._as_started,
             self.run,
             self.launcher,
-            timeout_s=joining.patience_s(self.topology, timeout_s),
+            timeout_s=self.patience_s(timeout_s),
             running=alive,
             check=lambda: None,
             step=lambda done: None,
         )
+
+    def patience_s(self, usual_s: float) -> float:
+        """How long joining may take where it takes `usual_s`: longer if an RSU is a program."""
+        return joining.patience_s(self._as_started, usual_s)
 
     def rewire(self, neighbours: Mapping[str, Collection[str]]) -> None:
         """Change who hears the nodes that are keys, while everything runs; no frame is doubled.
@@ -185,6 +191,13 @@ class Running:
                 log.begin(hearing)
                 kernel.hear(hearing)
                 log.done(hearing.key)
+
+
+def _with_settings(topology: Topology, node: str, settings: NodeSettings) -> Topology:
+    nodes = tuple(
+        replace(one, settings=settings) if one.name == node else one for one in topology.nodes
+    )
+    return replace(topology, nodes=nodes)
 
 
 def _radio_key(state: State, node: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import queue
 import select
 import socket
 import subprocess
@@ -50,6 +51,15 @@ def work(command: str) -> None:
             calls(number)
             os._exit(0)
         os.waitpid(child, 0)
+    elif name == "keep":
+        keep()
+    elif name == "in-thread":
+        kept_thread.put(number)
+        kept_thread.join()
+    elif name == "in-child":
+        here, there = kept_child[0]
+        os.write(there, f"{number}\n".encode())
+        os.read(here, 1)
     elif name == "burn":
         until = time.thread_time_ns() + number * 1_000_000
         while time.thread_time_ns() < until:
@@ -67,6 +77,30 @@ def work(command: str) -> None:
 
 
 kept: list[mmap.mmap] = []
+kept_thread: queue.Queue[int] = queue.Queue()
+kept_child: list[tuple[int, int]] = []
+
+
+def keep() -> None:
+    """Start a thread and a process that stay, and do calls when they are told to."""
+
+    def thread() -> None:
+        while True:
+            calls(kept_thread.get())
+            kept_thread.task_done()
+
+    threading.Thread(target=thread, daemon=True).start()
+    orders, told = os.pipe()
+    done, tell = os.pipe()
+    if os.fork() == 0:
+        os.close(told)
+        with os.fdopen(orders) as lines:
+            for line in lines:
+                calls(int(line))
+                os.write(tell, b"x")
+        os._exit(0)
+    os.close(orders)
+    kept_child.append((done, told))
 
 
 class Child:
