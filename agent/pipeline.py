@@ -72,6 +72,8 @@ class Pipeline:
         done = 0
         if regular and keys == first * n:
             flow = flows.get(first)
+            if flow is not None and self._whole(batch, flow):
+                return
             if flow is None:
                 # The handler decides on the first frame; the others follow it.
                 self._send(self._handler.handle_wire([batch.frame(0)], now_ns))
@@ -81,6 +83,21 @@ class Pipeline:
                 self._apply_flow(batch, flow, slice(done, n), n - done)
                 return
         self._mixed_from_wire(batch, keys, regular, done, now_ns)
+
+    def _whole(self, batch: FrameBatch, flow: Flow) -> bool:
+        """Send a batch whose frames all take another header of the same size; whether they do.
+
+        Most batches of a relay, by the shortest way.
+        """
+        if flow.to_tap or len(flow.headers) != 1:
+            return False
+        header = flow.headers[0]
+        if len(header) != self._rules.wire_replaced_bytes:
+            return False
+        flow.hits += batch.count
+        batch.data[: batch.count, HEADROOM : HEADROOM + len(header)] = self._array(header)
+        self._wire.send_rows(batch)
+        return True
 
     def _mixed_from_wire(
         self, batch: FrameBatch, keys: bytes, regular: bool, row: int, now_ns: int

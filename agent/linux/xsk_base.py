@@ -78,11 +78,14 @@ class XskRings:
             raise
 
     def _make(self, headroom: int, entries: int) -> None:
-        memory = Mapping(self.chunks * self.chunk_bytes)
+        size = self.chunks * self.chunk_bytes
+        memory = Mapping(size + -size % abi.PAGE_BYTES)  # the kernel takes whole pages
         self._maps.append(memory)
         # Then the kernel asks for no chunks, only that a frame is not longer than a page.
         unaligned = bool(self.chunk_bytes & (self.chunk_bytes - 1))
-        self.memory: npt.NDArray[np.uint8] = memory.bytes().reshape(self.chunks, self.chunk_bytes)
+        self.memory: npt.NDArray[np.uint8] = memory.bytes(0, size).reshape(
+            self.chunks, self.chunk_bytes
+        )
         self.flat: npt.NDArray[np.uint8] = memory.bytes()
         self.address = memory.address
         option = self._socket.setsockopt

@@ -36,8 +36,6 @@ class XskTransmit(XskRings):
     ) -> None:
         if entries < 4 or entries & (entries - 1):
             raise ValueError("a ring's size must be a power of two, at least 4")
-        # The memory is whole pages.
-        chunks += chunks % 2
         super().__init__(
             ifindex, queue=queue, chunks=chunks, chunk_bytes=chunk_bytes, entries=entries
         )

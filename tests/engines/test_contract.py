@@ -116,6 +116,23 @@ def test_rows_go_out_from_where_they_were_received_with_a_header_pushed_in_front
     assert rig.taken() == [header + frame for frame in frames]
 
 
+def test_batches_of_one_length_and_of_several_follow_each_other(rig: Rig) -> None:
+    engine = rig.open(8)
+    batch = engine.new_batch()
+    alike, mixed = [100] * 8, [60, 61, 100, 100, 100, 100, 1000, 60]
+    for sizes in (alike, alike[:5], mixed, alike, alike[:7], [200] * 8, mixed, alike):
+        frames = [frame_of(n, size) for n, size in enumerate(sizes)]
+        rig.offer(*frames)
+        while frames:
+            assert select.select([engine.fileno()], [], [], 2)[0]
+            count = engine.recv_batch(batch)
+            assert batch.total_bytes == sum(map(len, frames[:count]))
+            assert engine.send_rows(batch) == SendResult(count)
+            engine.release()
+            assert rig.taken() == frames[:count]
+            del frames[:count]
+
+
 def test_chosen_rows_go_out_in_the_order_given(rig: Rig) -> None:
     engine = rig.open()
     frames = [frame_of(n, 100 + n) for n in range(20)]
