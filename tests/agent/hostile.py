@@ -122,8 +122,8 @@ class Hostile:
     ) -> None:
         n = batch.capacity
         batch.data[:n, HEADROOM : HEADROOM + self._width] = frames
-        batch.received(sizes.tolist())
         batch.length[:n] = sizes
+        batch.received(n)
 
     def _readdress(self, frames: npt.NDArray[np.uint8], kinds: npt.NDArray[np.int64]) -> None:
         for kind, places in _MACS_AT.items():
