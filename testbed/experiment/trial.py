@@ -298,7 +298,8 @@ def _marks(traffic: TrialTraffic, ledger: results.Ledger | None) -> list[results
         marks.append(
             results.Marked(
                 mark="ledger-open",
-                why=f"{ledger.unexplained} of {ledger.offered} packets are unexplained",
+                why=f"{ledger.unexplained} of {ledger.offered} packets are unexplained"
+                + ("" if ledger.node_told else ", and the node does not tell what it dropped"),
             )
         )
     return marks

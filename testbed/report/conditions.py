@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from testbed.measure.statistics import PHASES, busy_share, cells, trials_of
 from testbed.report.blocks import Block, Bullets, Cell, Rows, Section, Tone, line
@@ -22,6 +22,7 @@ def ledger(result: Result) -> Section:
     points = list(dict.fromkeys(place.point for place in cells(result)))
     for point in points:
         account, drops = Rows(), Rows()
+        silent: dict[str, None] = {}
         for place in (place for place in cells(result) if place.point == point):
             account.group()
             drops.group()
@@ -30,6 +31,8 @@ def ledger(result: Result) -> Section:
                 if not trials:
                     continue
                 account.add(place.load, variant.name, *_account(trials))
+                if not _told(trials):
+                    silent[variant.name] = None
                 for (where, why), number in _drops(trials).most_common():
                     if number:
                         drops.add(place.load, variant.name, where, why, count(number))
@@ -44,7 +47,7 @@ def ledger(result: Result) -> Section:
                     title=title,
                     note="offered = delivered + dropped + unexplained, over all timing trials with "
                     "their warm-up. Below zero: a dropped frame was none of the offered ones, such "
-                    "as a heartbeat.",
+                    "as a heartbeat." + _silence(silent),
                 )
             )  # fmt: skip
         if len(drops):
@@ -64,10 +67,25 @@ def _account(trials: list[Trial]) -> Iterator[str | Cell]:
     yield count(sum(one.offered for one in closed))
     yield count(sum(one.delivered for one in closed))
     yield count(_drops(trials).total())
-    yield Cell(count(unexplained), Tone.BAD if is_open else Tone.PLAIN)
+    if unexplained and not _told(trials):
+        yield Cell(f"{count(unexplained)}, not told by the node", Tone.FAINT)
+    else:
+        yield Cell(count(unexplained), Tone.BAD if is_open else Tone.PLAIN)
     for damage in ("duplicated", "reordered", "corrupted"):
         total = sum(int(getattr(t, damage)) for t in traffic)
         yield Cell(count(total), Tone.BAD if total else Tone.PLAIN)
+
+
+def _told(trials: list[Trial]) -> bool:
+    """Whether the node said in all of them what it dropped."""
+    return all(trial.ledger.node_told for trial in trials if trial.ledger is not None)
+
+
+def _silence(variants: Iterable[str]) -> str:
+    names = ", ".join(variants)
+    if not names:
+        return ""
+    return f" What {names} dropped is not told by the node, and stands under unexplained."
 
 
 def _drops(trials: list[Trial]) -> Counter[tuple[str, str]]:

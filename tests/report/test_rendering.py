@@ -181,6 +181,25 @@ def test_a_ledger_that_does_not_close_is_printed_as_such(run: Result) -> None:
     assert re.search(r" 2 000 000 +1 950 000 +49 950 +50 +0 +0 +0$", line.rstrip())
 
 
+def test_what_a_program_does_not_tell_is_said_and_which_program_it_was() -> None:
+    made = result(pairs(2, candidate={"delivered": 990}))
+    silent = [
+        {**one.model_dump(), "ledger": {**one.ledger.model_dump(), "node_told": False}}
+        if one.variant == "batched" and one.ledger is not None
+        else one.model_dump()
+        for one in made.trials
+    ]
+    values = {**made.model_dump(by_alias=True), "trials": silent}
+    for variant in values["scenario"]["variants"]:
+        if variant["name"] == "batched":
+            variant["command"] = {"argv": ["/opt/a node", "--ip", "10.77.0.2"], "env": {"A": "b"}}
+    report = render_markdown(Result.model_validate(values)).replace("\\", "")
+    assert "20, not told by the node" in report
+    assert "What batched dropped is not told by the node, and stands under unexplained." in report
+    assert "A=b '/opt/a node' --ip 10.77.0.2" in report
+    assert "not told by the node" not in render_markdown(made)
+
+
 def test_a_result_without_trials_is_a_report_too() -> None:
     empty = result([])
     assert "25 not measured" in on_terminal(empty, 100, brief=True)
