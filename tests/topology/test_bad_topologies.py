@@ -283,7 +283,7 @@ def test_unknown_keys(text: str, expected: str) -> None:
             (
                 "engine: unknown value, did you mean 'mmsg'? "
                 "(got 'mmsgs'; expected 'auto' or 'per-packet' or 'writev' or "
-                "'aggregate' or 'mmsg' or 'uring' or 'ring' or 'xsk')"
+                "'aggregate' or 'mmsg' or 'uring' or 'ring' or 'xsk' or 'xsk-tx')"
             ),
         ),
         (
