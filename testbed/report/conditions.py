@@ -67,7 +67,7 @@ def _account(trials: list[Trial]) -> Iterator[str | Cell]:
     yield count(sum(one.offered for one in closed))
     yield count(sum(one.delivered for one in closed))
     yield count(_drops(trials).total())
-    if unexplained and not _told(trials):
+    if unexplained > 0 and not _told(trials):
         yield Cell(f"{count(unexplained)}, not told by the node", Tone.FAINT)
     else:
         yield Cell(count(unexplained), Tone.BAD if is_open else Tone.PLAIN)

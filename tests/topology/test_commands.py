@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.launch.messages import NodeSpec
 from testbed.running.plan import node_spec, operation_from_json, operation_to_json, plan
+from testbed.scenario.loader import load_scenario
 from testbed.topology.effect import heeded
 from testbed.topology.loader import topology_of
 from testbed.topology.model import NodeSettings, Ready, Topology
@@ -198,3 +201,69 @@ def test_what_reaches_the_program_is_taken(obu1: str) -> None:
 def test_settings_from_further_away_need_not_concern_a_program() -> None:
     topology = road("kind: obu, command: [node]", "  defaults: {engine: mmsg, batch: 8}\n")
     assert topology.node("rsu1").settings.batch == 8
+
+
+def test_the_example_in_the_documents_loads(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "foreign-nodes.md").read_text()
+    cell, builds = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "theirs.yaml").write_text(cell)
+    (tmp_path / "builds.yaml").write_text(builds)
+    scenario = load_scenario(tmp_path / "builds.yaml", env={})
+    programs = {
+        variant.name: variant.settings(scenario.topology.node("obu1")).is_program
+        for variant in scenario.variants
+    }
+    assert programs == {"before": True, "after": True, "ours": False}
+    assert [node.settings.is_program for node in scenario.topology.nodes] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        (
+            "{command: [node], batch: 8}",
+            (
+                "variants.b.batch: says nothing to this program (expected {batch} in its command "
+                "or env, or no such setting beside it)"
+            ),
+        ),
+        (
+            "{command: [node], sweep: {batch: [1, 8]}}",
+            "variants.b.sweep.batch: says nothing to this program",
+        ),
+        ("{sweep: {command: [[a], [b]]}}", "variants.b.sweep.command: is not swept"),
+        ("{env: {A: b}}", "variants.b.env: is about a program, and our agent runs here"),
+        ("{command: [node, '{nope}']}", "variants.b.command[1]: there is no placeholder {nope}"),
+    ],
+)
+def test_a_variant_that_makes_no_sense_is_refused(
+    tmp_path: Path, variant: str, expected: str
+) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: s\ntopology: pair\nmeasure:\n  relay: {node: obu1, path: relay}\n"
+        "traffic:\n  loads: {low: 100pps}\nvariants:\n  a: {baseline: true}\n"
+        f"  b: {variant}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        load_scenario(file, env={})
+    assert expected in str(caught.value)
+
+
+def test_a_variant_may_sweep_what_its_command_names(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: s\ntopology: pair\nmeasure:\n  relay: {node: obu1, path: relay}\n"
+        "traffic:\n  loads: {low: 100pps}\nvariants:\n  a: {baseline: true}\n"
+        "  b: {command: [node, -b, '{batch}'], sweep: {batch: [1, 8]}}\n"
+    )
+    scenario = load_scenario(file, env={})
+    assert [variant.name for variant in scenario.variants] == ["a", "b-1", "b-8"]
+    node = scenario.topology.node("obu1")
+    made = [node_spec("t", node, variant.settings(node)).program for variant in scenario.variants]
+    assert [None if one is None else one.argv[-1] for one in made] == [None, "1", "8"]
