@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from testbed.errors import TestbedError
 from testbed.running import agent_control, lifecycle
 from testbed.running.running import Running
-from testbed.scenario.model import Point
+from testbed.scenario.model import FrameSize, Point
 from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Topology
+from testbed.traffic.frames import IMIX
 from testbed.traffic.legs import Callback, TesterCpus
 from testbed.traffic.path import PathNode, PathTester
 from testbed.traffic.paths import Path, Traffic
@@ -49,7 +50,7 @@ class Rig(ABC):
         return self._up
 
     @abstractmethod
-    def join(self, *, frame_bytes: int, flows: int) -> None:
+    def join(self, *, frame_bytes: FrameSize, flows: int) -> None:
         """Wait until what is under test passes such traffic on.
 
         :raises NotForwarding: it did not. :raises NodeNotReady: a node did not even join.
@@ -94,6 +95,11 @@ def make_rig(topology: Topology, point: Point, *, testbed: str, pins: Pins) -> R
     return _NodeRig(named, point, pins) if point.ends is None else _PathRig(named, point, pins)
 
 
+def _sizes(frame_bytes: FrameSize) -> tuple[int, ...]:
+    """The sizes that frames have in turn."""
+    return IMIX if frame_bytes == "imix" else (frame_bytes,)
+
+
 class _NodeRig(Rig):
     """One node; the tester takes a neighbour's place, and no other node runs."""
 
@@ -124,9 +130,9 @@ class _NodeRig(Rig):
             self.close()
             raise
 
-    def join(self, *, frame_bytes: int, flows: int) -> None:
+    def join(self, *, frame_bytes: FrameSize, flows: int) -> None:
         assert self._tester is not None
-        traffic = Traffic(path=self._path, sizes=(frame_bytes,), flows=flows)
+        traffic = Traffic(path=self._path, sizes=_sizes(frame_bytes), flows=flows)
         timeout_s = self.running.patience_s(PREPARE_TIMEOUT_S)
         self._tester.prepare(traffic, timeout_s=timeout_s, nudge=self._nudge)
 
@@ -161,12 +167,12 @@ class _PathRig(Rig):
             self.close()
             raise
 
-    def join(self, *, frame_bytes: int, flows: int) -> None:
+    def join(self, *, frame_bytes: FrameSize, flows: int) -> None:
         assert self._tester is not None
         not_joined = self.running.wait_joined(_JOIN_S)
         if not_joined:
             raise NodeNotReady("; ".join(map(str, not_joined)))
-        self._tester.prepare(sizes=(frame_bytes,), flows=flows, nudge=self.running.nudge)
+        self._tester.prepare(sizes=_sizes(frame_bytes), flows=flows, nudge=self.running.nudge)
 
     def _node(self, name: str) -> PathNode:
         return PathNode(

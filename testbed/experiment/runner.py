@@ -21,6 +21,7 @@ from typing import Final
 
 from agent.config import SLOW_VARIABLE
 from testbed import results
+from testbed.experiment.described import described
 from testbed.experiment.feasible import require_feasible
 from testbed.experiment.rigs import Pins
 from testbed.experiment.runjournal import (
@@ -31,29 +32,36 @@ from testbed.experiment.runjournal import (
     require_same,
 )
 from testbed.experiment.trial import Bench
-from testbed.experiment.trialplan import PlannedTrial, estimated_s, plan_trials, replacements
+from testbed.experiment.trialplan import (
+    PlannedSearch,
+    PlannedTrial,
+    estimated_s,
+    plan_searches,
+    plan_trials,
+    replacements,
+)
 from testbed.files import yamlfile
 from testbed.measure import environment
 from testbed.measure.cpu import allowed_cpus
 from testbed.results import Result
 from testbed.results.store import save_result
 from testbed.running import lifecycle
-from testbed.running.plan import program
-from testbed.scenario.model import Point, Scenario, Variant, shortfalls
-from testbed.topology.effect import heeded
+from testbed.scenario.model import FrameSize, Point, Scenario
 from testbed.traffic.legs import TesterCpus
 
 DEFAULT_SEED: Final = 1
 _LONGEST_NAME: Final = 32
 _FIRST_GUESS_S: Final = 0.6
 """What a trial costs beyond its traffic, until that has been measured."""
+_TRIALS_OF_A_SEARCH: Final = 16
+"""What a search takes, until that has been measured."""
 _REPLACEMENT_ROUNDS: Final = 3
 """How many pairs a load may get anew where the tester spoiled some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """How far a run is: `done` of `total` trials, what is at work, seconds gone and to go."""
+    """How far a run is: `done` of `total` trials and searches, what is at work, seconds to go."""
 
     done: int
     total: int
@@ -114,7 +122,7 @@ def run_scenario(
             require_feasible(scenario, quick=quick)
             run.go()
         except BaseException as error:
-            if run.trials:
+            if run.measured:
                 save_result(run.result(ended_by=error), output_dir)
             elif not resume:
                 journal.discard()
@@ -138,11 +146,12 @@ class _Run:
         self._progress = progress
         self._seed = DEFAULT_SEED if seed is None else seed
         self._plan = plan_trials(scenario, quick=quick)
+        self._search_plan = plan_searches(scenario, quick=quick)
         self._pins, note = choose_pins(allowed_cpus())
         self._tester_cpus = tuple(
             sorted({*(self._pins.tester.generator or ()), *(self._pins.tester.sink or ())})
         )
-        self._described = _described(scenario, quick=quick)
+        self._described = described(scenario, quick=quick)
         self._environment = self._look_around()
         self._devices: dict[tuple[str, str], results.Device] = {}
         self._notes: dict[str, None] = {} if note is None else {note: None}
@@ -157,12 +166,19 @@ class _Run:
         self._seen: set[str] = set()
         self._journal: RunJournal | None = None
         self._made: dict[int, results.Trial] = {}
+        self._searches: dict[int, results.Search] = {}
+        self._search_s = self._guess_search_s()
         self._stale: list[str] = []
 
     @property
     def trials(self) -> list[results.Trial]:
         """What was measured until now, in the order in which it was."""
         return list(self._made.values())
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything to keep."""
+        return bool(self._made or self._searches)
 
     def begin(self, journal: RunJournal) -> None:
         """This is a new run, with that journal."""
@@ -183,14 +199,14 @@ class _Run:
         self._environment = past.header.environment
         self._began -= past.elapsed_s
         self._made = dict(past.trials)
+        self._searches = dict(past.searches)
         self._notes.update(dict.fromkeys(past.notes))
         for device in past.devices:
             self._devices[device.node, device.name] = device
         for number in self._made:
             self._left.pop(number, None)
         self._note(
-            f"interrupted after {len(self._made)} trials and taken up again at {_now()}, "
-            + self._torn()
+            f"interrupted after {self._so_far()} and taken up again at {_now()}, " + self._torn()
         )
 
     def go(self) -> None:
@@ -200,8 +216,9 @@ class _Run:
         with _pinned(self._tester_cpus):
             for name in self._extent.points:
                 planned = [trial for trial in self._plan if trial.point == name]
-                if planned:
-                    self._measure(self._scenario.point(name), planned)
+                searches = [search for search in self._search_plan if search.point == name]
+                if planned or searches:
+                    self._measure(self._scenario.point(name), planned, searches)
             self._tell("done")
 
     def result(self, *, ended_by: BaseException | None = None) -> Result:
@@ -219,10 +236,13 @@ class _Run:
             topology=self._scenario.topology.to_json(),
             environment=environment,
             trials=self.trials,
+            searches=list(self._searches.values()),
             notes=list(self._notes),
         )
 
-    def _measure(self, point: Point, planned: Sequence[PlannedTrial]) -> None:
+    def _measure(
+        self, point: Point, planned: Sequence[PlannedTrial], searches: Sequence[PlannedSearch]
+    ) -> None:
         with ExitStack() as stack:
 
             @cache
@@ -239,6 +259,8 @@ class _Run:
                 timing += more
                 for trial in more:
                     self._make(bench, trial)
+            for search in searches:
+                self._search(bench, search)
             for trial in counting:
                 self._make(bench, trial)
 
@@ -269,6 +291,37 @@ class _Run:
         if trial.fresh:
             cost = time.monotonic() - begun - trial.duration_s
             self._overhead_s += 0.2 * (cost - self._overhead_s)
+
+    def _search(self, bench: Callable[[], Bench], planned: PlannedSearch) -> None:
+        if planned.id in self._searches:
+            return
+        there = bench()
+        searching = self._extent.searching
+        assert searching is not None
+        self._tell(f"{planned.point}, {planned.variant} (search {planned.pair + 1})")
+        made = there.search(
+            planned,
+            searching,
+            warm_up_s=self._extent.warm_up_s,
+            started_s=round(self._elapsed(), 3),
+        )
+        if planned.point not in self._seen:
+            self._seen.add(planned.point)
+            self._see_devices(there)
+        self._journaled.ended(made, elapsed_s=round(self._elapsed(), 3))
+        self._searches[planned.id] = made
+        self._search_s += (made.elapsed_s - self._search_s) / min(4, len(self._searches))
+
+    def _guess_search_s(self) -> float:
+        searching = self._extent.searching
+        if searching is None:
+            return 0.0
+        trial_s = searching.trial_s + self._extent.warm_up_s + _FIRST_GUESS_S / 2
+        return min(searching.longest_s, _TRIALS_OF_A_SEARCH * trial_s)
+
+    def _so_far(self) -> str:
+        trials = f"{len(self._made)} trials"
+        return f"{trials} and {len(self._searches)} searches" if self._searches else trials
 
     def _replacements(self, timing: Sequence[PlannedTrial]) -> list[PlannedTrial]:
         """What a node did wrong stands: only what the tester spoiled is made again.
@@ -318,7 +371,7 @@ class _Run:
             scenario=self._described,
             topology=self._scenario.topology.to_json(),
             environment=self._environment,
-            plan=hashlib.sha256(repr(self._plan).encode()).hexdigest()[:16],
+            plan=hashlib.sha256(repr((self._plan, self._search_plan)).encode()).hexdigest()[:16],
             code=code_digest(),
             machine_id=machine_id(),
         )
@@ -337,7 +390,7 @@ class _Run:
 
         Of a pair, trials should follow each other at once.
         """
-        pairs: dict[tuple[str, str, int, int], set[bool]] = {}
+        pairs: dict[tuple[str, str, FrameSize, int], set[bool]] = {}
         for trial in self._plan:
             if trial.pass_ == "timing":
                 key = (trial.point, trial.load, trial.frame_bytes, trial.pair)
@@ -352,72 +405,18 @@ class _Run:
 
     def _tell(self, title: str) -> None:
         left = tuple(self._left.values())
+        searches = len(self._search_plan) - len(self._searches)
+        done = len(self._made) + len(self._searches)
+        trials_s = estimated_s(left, warm_up_s=0.0, restart_s=self._overhead_s)
         self._progress(
             Step(
-                done=len(self.trials),
-                total=len(self.trials) + len(left),
+                done=done,
+                total=done + len(left) + searches,
                 title=title,
                 elapsed_s=self._elapsed(),
-                remaining_s=estimated_s(left, warm_up_s=0.0, restart_s=self._overhead_s),
+                remaining_s=trials_s + searches * self._search_s,
             )
         )
-
-
-def _described(scenario: Scenario, *, quick: bool) -> results.Scenario:
-    """The scenario as it is run."""
-    extent = scenario.extent(quick=quick)
-    points = [scenario.point(name) for name in extent.points]
-    return results.Scenario(
-        name=scenario.name,
-        description=scenario.description,
-        kind=scenario.kind,
-        form=extent.form,
-        pairs=extent.pairs,
-        warm_up_s=extent.warm_up_s,
-        loads=[
-            results.Load(
-                name=load.name, rate_pps=load.rate_pps, duration_s=extent.trial_s[load.name]
-            )
-            for load in scenario.loads
-        ],
-        points=[
-            results.Point(
-                name=point.name,
-                nodes=list(point.nodes),
-                node_kind=(
-                    scenario.topology.node(point.nodes[0]).kind if point.ends is None else "path"
-                ),
-                path=point.path,
-                ends=None if point.ends is None else list(point.ends),
-                tester_at=point.tester_at,
-            )
-            for point in points
-        ],
-        frame_bytes=list(extent.frame_bytes),
-        flows=scenario.flows,
-        variants=[_variant(scenario, variant, points[0]) for variant in scenario.variants],
-        counting_s=None if extent.counting is None else extent.counting.trial_s,
-        targets=list(scenario.targets),
-        shortfalls=list(shortfalls(scenario, quick=quick)),
-        source=scenario.source,
-        text=scenario.text,
-    )
-
-
-def _variant(scenario: Scenario, variant: Variant, point: Point) -> results.Variant:
-    node = scenario.topology.node(point.nodes[0])
-    settings = variant.settings(node)
-    command = None
-    if settings.is_program:
-        made = program(scenario.topology.name, node, settings)
-        command = results.Command(argv=list(made.argv), env=dict(made.env))
-    return results.Variant(
-        name=variant.name,
-        baseline=variant.baseline,
-        settings=heeded(settings),
-        passes=list(variant.passes),
-        command=command,
-    )
 
 
 def _absolute(source: str | None) -> str | None:

@@ -9,32 +9,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Final, Self
 
 from testbed import results
 from testbed.experiment.callcounting import CallCounting
 from testbed.experiment.nodetotal import together
 from testbed.experiment.nodewatch import NodeGone, NodeWatch
+from testbed.experiment.outcome import (
+    CLOCK_STEP_NS,
+    ledger_of,
+    marks_of,
+    search_trial_of,
+    traffic_of,
+)
+from testbed.experiment.ratesearch import Found, SearchBroken, search
 from testbed.experiment.rigs import NodeNotReady, Pins, make_rig
-from testbed.experiment.trialplan import PlannedTrial
+from testbed.experiment.trialplan import PlannedSearch, PlannedTrial
 from testbed.launch.client import NodeStatus
-from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
 from testbed.running import agent_control
 from testbed.running.joining import describe_exit
 from testbed.running.running import Running
-from testbed.scenario.model import Point, Scenario
+from testbed.scenario.model import FrameSize, Point, Scenario, Searching
 from testbed.traffic.errors import NotForwarding
 from testbed.traffic.trial import Load, TrialTraffic
 
-LOWER_BOUND_LOSS: Final = 0.005
-"""At maximum load, a node that lost no more than this share was not the limit: the tester was."""
-OPEN_LEDGER: Final = 0.001
-"""Beyond this share of the offered frames what no counter explains is worth a mark."""
 _READY_S: Final = 5.0
-_CLOCK_STEP_NS: Final = 1_000_000
-_LINK_CAUSES: Final = frozenset(
-    f"{side}{cause}" for side in ("", "wire_", "tap_") for cause in SEEN_BY_LINK
-)
 
 
 class Bench:
@@ -45,7 +45,7 @@ class Bench:
         self._scenario = scenario
         self._point = point
         self._pins = pins
-        self._joined: int | None = None
+        self._joined: FrameSize | None = None
         self._variant: str | None = None
         self._counting = CallCounting()
         self.notes: dict[str, None] = {}
@@ -77,8 +77,8 @@ class Bench:
         try:
             # A run that goes on after an interruption may have to begin in the middle of a life.
             fresh = planned.fresh or planned.variant != self._variant
-            nodes = self._start(planned) if fresh else self._alive()
-            self._join(planned)
+            nodes = self._start(planned.variant) if fresh else self._alive()
+            self._join(planned.frame_bytes)
             watches = [self._watch(status, planned) for status in nodes]
             with ExitStack() as stack:
                 for watch in watches:
@@ -97,8 +97,9 @@ class Bench:
         node = None if marks or not watches else together([watch.counts() for watch in watches])
         ledger = None
         if traffic is not None:
-            ledger = _ledger(traffic, {watch.name: watch.drops() for watch in watches})
-            marks += _marks(traffic, ledger)
+            ledger = ledger_of(traffic, {watch.name: watch.drops() for watch in watches})
+            marks += marks_of(traffic, ledger)
+            self._note_clock(traffic, planned)
         return results.Trial(
             id=planned.id,
             phase=planned.pass_,
@@ -108,29 +109,67 @@ class Bench:
             variant=planned.variant,
             pair=planned.pair,
             started_s=started_s,
-            traffic=None if traffic is None else self._traffic(traffic, planned),
+            traffic=None if traffic is None else traffic_of(traffic, planned.frame_bytes),
             ledger=ledger,
             node=node,
             machine=watches[0].machine() if watches else [],
             marks=marks,
         )
 
-    def _start(self, planned: PlannedTrial) -> list[NodeStatus]:
-        """Every node under test started anew, with the variant's settings."""
-        variant = next(v for v in self._scenario.variants if v.name == planned.variant)
+    def search(
+        self, planned: PlannedSearch, wanted: Searching, *, warm_up_s: float, started_s: float
+    ) -> results.Search:
+        """Search for the lossless rates of one life of a node. What goes wrong with it is told."""
+        begun = time.monotonic()
+        try:
+            self._start(planned.variant)
+            self._join(planned.frame_bytes)
+            found = search(wanted, partial(self._attempt, warm_up_s=warm_up_s))
+        except (NodeNotReady, NotForwarding) as error:
+            why = "; ".join(marked.why for marked in self._deaths()) or str(error)
+            found = Found(bounds=(), trials=(), ended="failed", why=why)
+        return results.Search(
+            id=planned.id,
+            point=planned.point,
+            frame_bytes=planned.frame_bytes,
+            variant=planned.variant,
+            pair=planned.pair,
+            started_s=started_s,
+            elapsed_s=round(time.monotonic() - begun, 3),
+            bounds=list(found.bounds),
+            trials=list(found.trials),
+            ended=found.ended,
+            why=found.why,
+        )
+
+    def _attempt(
+        self, rate_pps: float, duration_s: float, *, warm_up_s: float
+    ) -> results.SearchTrial:
+        """One trial of a search.
+
+        :raises SearchBroken: a node under test is not there any more.
+        """
+        made = self._rig.offer(Load(rate_pps=rate_pps), duration_s=duration_s, warm_up_s=warm_up_s)
+        if deaths := self._deaths():
+            raise SearchBroken("; ".join(marked.why for marked in deaths))
+        return search_trial_of(made)
+
+    def _start(self, name: str) -> list[NodeStatus]:
+        """Every node under test started anew, with the settings of the variant of that name."""
+        variant = next(v for v in self._scenario.variants if v.name == name)
         self._joined = None
-        self._variant = planned.variant
+        self._variant = name
         self._counting.forget()
-        for name in self._point.nodes:
+        for node in self._point.nodes:
             status = self.running.restart(
-                name,
-                variant.settings(self._scenario.topology.node(name)),
+                node,
+                variant.settings(self._scenario.topology.node(node)),
                 cpus=self._pins.node,
                 wait_s=_READY_S,
             )
             if status.state != "ready":
                 why = status.state if status.alive else describe_exit(status)
-                raise NodeNotReady(self._say(name, f"{name}: {why}"))
+                raise NodeNotReady(self._say(node, f"{node}: {why}"))
         return self._alive()
 
     def _alive(self) -> list[NodeStatus]:
@@ -140,10 +179,10 @@ class Bench:
                 raise NodeNotReady(self._say(name, f"{name} has exited"))
         return [status[name] for name in self._point.nodes]
 
-    def _join(self, planned: PlannedTrial) -> None:
-        if self._joined != planned.frame_bytes:
-            self._rig.join(frame_bytes=planned.frame_bytes, flows=self._scenario.flows)
-            self._joined = planned.frame_bytes
+    def _join(self, frame_bytes: FrameSize) -> None:
+        if self._joined != frame_bytes:
+            self._rig.join(frame_bytes=frame_bytes, flows=self._scenario.flows)
+            self._joined = frame_bytes
 
     def _watch(self, status: NodeStatus, planned: PlannedTrial) -> NodeWatch:
         name, run = status.name, self.running.run
@@ -162,7 +201,8 @@ class Bench:
     def _offer(
         self, planned: PlannedTrial, watches: list[NodeWatch], *, warm_up_s: float
     ) -> TrialTraffic:
-        load = Load(rate_pps=self._scenario.load(planned.load).rate_pps)
+        level = self._scenario.load(planned.load)
+        load = Load(rate_pps=level.rate_pps, burst=level.burst)
 
         def start() -> None:
             for watch in watches:
@@ -208,98 +248,9 @@ class Bench:
         line = self.running.run.last_log_line(name)
         return what + (f"; its log ends with: {line}" if line else "")
 
-    def _traffic(self, made: TrialTraffic, planned: PlannedTrial) -> results.Traffic:
-        trial, busy = made.trial, made.busy()
-        stepped = abs(made.clock_step_ns) > _CLOCK_STEP_NS
-        if stepped:
+    def _note_clock(self, made: TrialTraffic, planned: PlannedTrial) -> None:
+        if abs(made.clock_step_ns) > CLOCK_STEP_NS:
             self.notes[
                 f"the wall clock was set by {made.clock_step_ns / 1e6:.0f} ms during trial "
                 f"{planned.id}: it has no latency"
             ] = None
-        return results.Traffic(
-            intended_pps=made.load.rate_pps,
-            frame_bytes=planned.frame_bytes,
-            duration_ns=made.duration_ns,
-            offered=trial.offered,
-            delivered=trial.delivered,
-            lost=trial.lost,
-            duplicated=trial.duplicated,
-            reordered=trial.reordered,
-            corrupted=trial.corrupted,
-            refused=trial.refused,
-            sink_drops=sum(leg.sink.drops for leg in made.legs),
-            generator_busy=round(busy["generator"], 4),
-            sink_busy=round(busy["sink"], 4),
-            clock_step_ns=made.clock_step_ns,
-            latency=None if stepped else _latency(made),
-        )
-
-
-def _latency(made: TrialTraffic) -> results.Latency | None:
-    histogram = made.latency
-    low, high = histogram.min_ns, histogram.max_ns
-    percentiles = [histogram.percentile_ns(percent) for percent in (50, 90, 99, 99.9)]
-    if low is None or high is None:
-        return None
-    p50, p90, p99, p999 = (high if value is None else value for value in percentiles)
-    return results.Latency(
-        count=histogram.count,
-        min_ns=low,
-        p50_ns=p50,
-        p90_ns=p90,
-        p99_ns=p99,
-        p999_ns=p999,
-        max_ns=high,
-        mean_ns=histogram.mean_ns(),
-        histogram=list(histogram.bins),
-    )
-
-
-def _ledger(traffic: TrialTraffic, drops: Mapping[str, Mapping[str, int] | None]) -> results.Ledger:
-    ledger: Ledger = traffic.ledger
-    told = bool(drops)
-    for name, by_cause in drops.items():
-        if by_cause is None:
-            told = False
-        else:
-            ledger = ledger.with_node(name, by_cause, seen_by_link=_LINK_CAUSES)
-    return results.Ledger(
-        offered=ledger.offered,
-        delivered=ledger.delivered,
-        lines=_lines(ledger.lines),
-        aside=_lines(ledger.aside),
-        node_told=told,
-        unexplained=ledger.unexplained,
-    )
-
-
-def _lines(lines: tuple[Line, ...]) -> list[results.LedgerLine]:
-    return [
-        results.LedgerLine(place=line.place, cause=line.cause, count=line.count) for line in lines
-    ]
-
-
-def _marks(traffic: TrialTraffic, ledger: results.Ledger | None) -> list[results.Marked]:
-    """What the trial is worth, as far as the tester can tell."""
-    marks = []
-    if traffic.generator_limited:
-        marks.append(results.Marked(mark="generator-limited", why=traffic.generator_limited))
-    if traffic.sink_limited:
-        marks.append(results.Marked(mark="sink-limited", why=traffic.sink_limited))
-    trial = traffic.trial
-    if traffic.load.rate_pps is None and trial.lost <= LOWER_BOUND_LOSS * trial.offered:
-        marks.append(
-            results.Marked(
-                mark="lower-bound",
-                why=f"of {trial.offered} packets, as fast as the tester can, it lost {trial.lost}",
-            )
-        )
-    if ledger is not None and abs(ledger.unexplained) > max(10, OPEN_LEDGER * ledger.offered):
-        marks.append(
-            results.Marked(
-                mark="ledger-open",
-                why=f"{ledger.unexplained} of {ledger.offered} packets are unexplained"
-                + ("" if ledger.node_told else ", and the node does not tell what it dropped"),
-            )
-        )
-    return marks

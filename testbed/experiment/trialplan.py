@@ -1,6 +1,6 @@
-"""Which trials a scenario makes, in which order. Pure: the same scenario gives the same plan.
+"""Which trials and searches a scenario makes, in which order. Pure: the same each time.
 
-Must not know how a trial is run. The order is the point of it: within every cell the variants
+Must not know how one is made. The order is the point of it: within every cell the variants
 alternate A B B A …, the trials of a pair follow each other at once, and the pairs of a cell are
 spread over the whole run, so that a bad stretch of a shared machine costs every cell a pair rather
 than one cell all of its pairs.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from testbed.scenario.model import Extent, PassName, Scenario, Variant
+from testbed.scenario.model import Extent, FrameSize, PassName, Scenario, TrialPass, Variant
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,14 +19,48 @@ class PlannedTrial:
     """One trial to come. `fresh` asks for a newly started node, and a warm-up, before it."""
 
     id: int
-    pass_: PassName
+    pass_: TrialPass
     point: str
     load: str
-    frame_bytes: int
+    frame_bytes: FrameSize
     variant: str
     pair: int
     duration_s: float
     fresh: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedSearch:
+    """One search for lossless rates to come, with a newly started node."""
+
+    id: int
+    point: str
+    frame_bytes: FrameSize
+    variant: str
+    pair: int
+
+
+def plan_searches(scenario: Scenario, *, quick: bool) -> tuple[PlannedSearch, ...]:
+    """Every search of the run, in order; variants alternate as they do in trials."""
+    extent = scenario.extent(quick=quick)
+    searching = extent.searching
+    if searching is None:
+        return ()
+    found = []
+    for point in (name for name in extent.points if name in searching.points):
+        for pair in range(searching.pairs):
+            turn = pair
+            for size in extent.frame_bytes:
+                variants = _taking_part(scenario, "search", None)
+                found += [
+                    (point, size, variant.name, pair)
+                    for variant in (variants if turn % 2 == 0 else reversed(variants))
+                ]
+                turn += 1
+    return tuple(
+        PlannedSearch(id=number, point=point, frame_bytes=size, variant=variant, pair=pair)
+        for number, (point, size, variant, pair) in enumerate(found)
+    )
 
 
 def plan_trials(scenario: Scenario, *, quick: bool) -> tuple[PlannedTrial, ...]:
@@ -61,7 +95,7 @@ def replacements(
     `made` are all timing trials of a point until now, `spoiled` the numbers of those that were
     spoiled. The new ones have no number yet: they come after everything else that is planned.
     """
-    cells: dict[tuple[str, int], list[PlannedTrial]] = {}
+    cells: dict[tuple[str, FrameSize], list[PlannedTrial]] = {}
     for trial in made:
         cells.setdefault((trial.load, trial.frame_bytes), []).append(trial)
     more: list[PlannedTrial] = []
@@ -79,7 +113,7 @@ def replacements(
     return tuple(more)
 
 
-_Step = tuple[PassName, str, str, int, str, int, float, bool]
+_Step = tuple[TrialPass, str, str, FrameSize, str, int, float, bool]
 
 
 def _timing(scenario: Scenario, extent: Extent, point: str) -> Iterator[_Step]:
@@ -116,12 +150,13 @@ def _loads(scenario: Scenario, among: Sequence[str], point: str) -> list[str]:
     return [load for load in among if load in wanted]
 
 
-def _taking_part(scenario: Scenario, pass_: PassName, load: str) -> list[Variant]:
-    """The variants of a pass at a load, the baseline first."""
+def _taking_part(scenario: Scenario, pass_: PassName, load: str | None) -> list[Variant]:
+    """The variants of a pass at a load, if it has loads; the baseline first."""
     there = [
         variant
         for variant in scenario.variants
-        if pass_ in variant.passes and (variant.loads is None or load in variant.loads)
+        if pass_ in variant.passes
+        and (load is None or variant.loads is None or load in variant.loads)
     ]
     return sorted(there, key=lambda variant: not variant.baseline)
 

@@ -13,7 +13,7 @@ from testbed.measure.statistics import PHASES, busy_share, cells, trials_of
 from testbed.report.blocks import Block, Bullets, Cell, Rows, Section, Tone, line
 from testbed.report.summary import point_text
 from testbed.report.wording import NOTHING, count, percent, seconds
-from testbed.results import EXCLUDING, Result, Trial, Variant
+from testbed.results import EXCLUDING, Result, Trial, Variant, in_words
 
 
 def ledger(result: Result) -> Section:
@@ -168,7 +168,7 @@ def method(result: Result) -> Section:
             ),
             *([programs] if programs is not None else []),
             line(
-                f"Frames of {', '.join(map(str, scenario.frame_bytes))} bytes in "
+                f"Frames of {', '.join(map(in_words, scenario.frame_bytes))} in "
                 f"{scenario.flows} flow{'s' if scenario.flows > 1 else ''}; the variants alternate "
                 "A B B A, each trial with a freshly started node and after "
                 f"{seconds(scenario.warm_up_s)} of warm-up. Generator and sink ran on CPU "

@@ -28,7 +28,7 @@ from testbed.measure.statistics import (
 )
 from testbed.report.summary import found_text
 from testbed.report.wording import NOTHING
-from testbed.results import Check, Mark, Result, Trial
+from testbed.results import Check, Mark, Result, Trial, in_words
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
@@ -196,7 +196,7 @@ def _trials(result: Result) -> Iterator[Case]:
                 for marked in trial.marks
                 if marked.mark in _WRONG
             ]
-            size = f", {place.frame_bytes} bytes" if several else ""
+            size = f", {in_words(place.frame_bytes)}" if several else ""
             yield Case(
                 name=f"{place.point}, {place.load} load{size}: {len(trials)} trials",
                 group=variant.name,

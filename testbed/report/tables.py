@@ -27,7 +27,7 @@ from testbed.measure.statistics import (
 from testbed.report.blocks import Block, Cell, Line, Rows, Section, Table, Tone, line
 from testbed.report.summary import point_text
 from testbed.report.wording import NOTHING, change, count, found, mib, number, percent
-from testbed.results import Result, Trial, Variant
+from testbed.results import Result, Trial, Variant, in_words
 from testbed.targets import arithmetic_reduction
 
 Figures = Callable[[Place, Variant, Sequence[Trial]], Sequence[str | Cell]]
@@ -338,7 +338,7 @@ def _points(result: Result) -> list[tuple[str, list[Place]]]:
     for place in cells(result):
         title = point_text(result.point(place.point))
         if several:
-            title += f", {place.frame_bytes} bytes"
+            title += f", {in_words(place.frame_bytes)}"
         points.setdefault(title, []).append(place)
     return list(points.items())
 

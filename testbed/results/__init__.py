@@ -7,7 +7,7 @@ trial is run, how a figure is judged, or how a report looks. A value that could 
 
 from __future__ import annotations
 
-from testbed.results.base import Count
+from testbed.results.base import Count, FrameSize, in_words
 from testbed.results.check import Check, CheckFailover, CheckKind, CheckPair, CheckSize
 from testbed.results.described import (
     Command,
@@ -16,6 +16,7 @@ from testbed.results.described import (
     Load,
     Point,
     Scenario,
+    Searching,
     Settings,
     Variant,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Device",
     "Engine",
     "Environment",
+    "FrameSize",
     "Latency",
     "Ledger",
     "LedgerLine",
@@ -71,11 +73,13 @@ __all__ = [
     "Scenario",
     "Search",
     "SearchTrial",
+    "Searching",
     "Settings",
     "Switches",
     "Syscalls",
     "Traffic",
     "Trial",
     "Variant",
+    "in_words",
     "result_schema",
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from testbed.results.base import Model
+from testbed.results.base import FrameSize, Model
 
 Settings = dict[str, str | int | float | bool | None]
 
@@ -52,9 +52,28 @@ class Variant(Model):
     name: str
     baseline: bool
     settings: Settings
-    passes: list[Literal["timing", "counting"]]
+    passes: list[Literal["timing", "counting", "search"]]
     command: Command | None = None
     """The program that stood in a node's place; null where the agent did."""
+
+
+class Searching(Model):
+    """How the lossless rates were searched for (MLRsearch): `goals` are shares that may be lost.
+
+    A load is a bound once trials of `bound_s` stand behind it; of their time up to `exceed_ratio`
+    may have lost more. `width` is how far bounds may lie apart, relative to the upper one.
+    """
+
+    goals: dict[Literal["ndr", "pdr"], float]
+    trial_s: float
+    first_trial_s: float
+    bound_s: float
+    exceed_ratio: float
+    width: float
+    lowest_pps: float
+    highest_pps: float
+    longest_s: float
+    pairs: int
 
 
 class Scenario(Model):
@@ -68,10 +87,11 @@ class Scenario(Model):
     warm_up_s: float
     loads: list[Load]
     points: list[Point]
-    frame_bytes: list[int]
+    frame_bytes: list[FrameSize]
     flows: int
     variants: list[Variant]
     counting_s: float | None
+    searching: Searching | None = None
     targets: list[str]
     shortfalls: list[str] = []
     """What this run does less of than the rules ask of a full one, in plain words."""

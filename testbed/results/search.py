@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from testbed.results.base import Count, Model
+from testbed.results.base import Count, FrameSize, Model
 from testbed.results.trial import Marked
 
 
@@ -47,7 +47,7 @@ class Search(Model):
 
     id: Count
     point: str
-    frame_bytes: Count
+    frame_bytes: FrameSize
     variant: str
     pair: Count | None
     started_s: float

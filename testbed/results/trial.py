@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from testbed.results.base import Count, Model
+from testbed.results.base import Count, FrameSize, Model
 
 
 class LedgerLine(Model):
@@ -58,7 +58,7 @@ class Traffic(Model):
     """
 
     intended_pps: float | None
-    frame_bytes: Count
+    frame_bytes: FrameSize
     duration_ns: Count
     offered: Count
     delivered: Count
@@ -187,7 +187,7 @@ class Trial(Model):
     phase: Literal["timing", "counting"]
     point: str
     load: str
-    frame_bytes: Count
+    frame_bytes: FrameSize
     variant: str
     pair: Count | None
     started_s: float

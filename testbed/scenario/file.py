@@ -6,76 +6,28 @@ and cross-checks. The JSON Schema that editors use is made of these models.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from testbed import targets
-from testbed.files import units
-from testbed.files.fields import Blank, Choice, JsonSchema, Quantity, Text, Whole, refuse
+from testbed.files.fields import Blank, Choice, JsonSchema, Text, refuse
 from testbed.files.validation import Strict
+from testbed.scenario.markers import DURATION, FRAME, NAME, REPEATS, SENTENCE, WARM_UP
 from testbed.scenario.model import DIRECTIONS, KINDS, PASSES, PATHS
-from testbed.topology.file import LONGEST_NAME, NODE_NAME
+from testbed.scenario.search_file import Search
+from testbed.scenario.traffic_file import Traffic
 from testbed.topology.settings import Settings
 
-MAX = "max"
-
-_NAME = Text(
-    pattern=NODE_NAME,
-    expected="letters, digits, '.', '_' and '-', a letter or digit first",
-    longest=LONGEST_NAME,
-)
-_SENTENCE = Text(pattern=r"(?s:.+)", expected="text", longest=4000)
-_DURATION = Quantity(
-    parse=units.duration_s,
-    units=units.DURATION_UNITS,
-    expected="a time from 100ms to 60min, such as 2s",
-    low=0.1,
-    high=3600,
-)
-_WARM_UP = Quantity(
-    parse=units.duration_s,
-    units=units.DURATION_UNITS,
-    expected="a time from 0s to 60s, such as 500ms",
-    high=60,
-)
-_REPEATS = Whole(low=1, high=1000)
-_FRAME = Quantity(
-    parse=units.size_bytes,
-    units=("B",),
-    expected="a number of bytes from 60 to 1450, such as 256",
-    low=60,
-    high=1450,
-    bare=True,
-)
 _PATHS = tuple(dict.fromkeys(path for paths in PATHS.values() for path in paths))
-
-
-class Rate(Quantity):
-    """Packets per second, or `max`."""
-
-    def check(self, value: object) -> float:
-        return 0.0 if value == MAX else super().check(value)
-
-    def schema(self) -> JsonSchema:
-        return {"anyOf": [{"const": MAX}, *([super().schema()])]}
-
-
-_RATE = Rate(
-    parse=units.rate_pps,
-    units=("pps", "kpps", "mpps"),
-    expected="a packet rate such as 500pps or 50kpps, or max",
-    low=1,
-    high=10_000_000,
-)
 
 
 class PointBody(Strict):
     """What is measured: one node and the way through it (`node`, `path`), or from node to node."""
 
     node: Annotated[
-        str | None, _NAME, Field(description="The node under test.", examples=["obu1"])
+        str | None, NAME, Field(description="The node under test.", examples=["obu1"])
     ] = None
     path: Annotated[
         str | None,
@@ -88,7 +40,7 @@ class PointBody(Strict):
     ] = None
     tester: Annotated[
         str | None,
-        _NAME,
+        NAME,
         Field(
             description="The neighbour whose place the tester takes. The first, if left out.",
             examples=["rsu1"],
@@ -96,7 +48,7 @@ class PointBody(Strict):
     ] = None
     start: Annotated[
         str | None,
-        _NAME,
+        NAME,
         Field(
             alias="from",
             description="Of a path: the node at whose TAP traffic goes in.",
@@ -105,7 +57,7 @@ class PointBody(Strict):
     ] = None
     to: Annotated[
         str | None,
-        _NAME,
+        NAME,
         Field(description="Of a path: the node at whose TAP it comes out.", examples=["rsu1"]),
     ] = None
     direction: Annotated[
@@ -117,41 +69,16 @@ class PointBody(Strict):
         ),
     ] = None
     nodes: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        list[Annotated[str, NAME]] | None,
         Field(
             description="Of a path: the nodes that get the variants' settings and whose cost is "
             "counted. All, if left out."
         ),
     ] = None
     loads: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        list[Annotated[str, NAME]] | None,
         Field(description="The loads that it is measured at. All, if left out."),
     ] = None
-
-
-class Traffic(Strict):
-    """What the tester sends."""
-
-    loads: Annotated[
-        dict[Annotated[str, _NAME], Annotated[float, _RATE]],
-        Field(
-            description="Load levels by name; max is as fast as the tester can. A claim about low "
-            "load is checked below 1 000 pps, medium up to 10 000 pps, high above.",
-            examples=[{"low": "500pps", "medium": "5kpps", "high": "50kpps", "max": "max"}],
-            json_schema_extra={"minProperties": 1},
-        ),
-    ]
-    frame_sizes: Annotated[
-        list[Annotated[int, _FRAME]],
-        Field(
-            description="Sizes in bytes of the inner Ethernet frames, without checksum.",
-            default_factory=lambda: [256],
-            json_schema_extra={"minItems": 1, "default": [256]},
-        ),
-    ]
-    flows: Annotated[
-        int, Whole(low=1, high=1000), Field(description="How many flows the packets belong to.")
-    ] = 1
 
 
 class Only(Strict):
@@ -159,10 +86,10 @@ class Only(Strict):
 
     passes: Annotated[
         list[Annotated[str, Choice(words=PASSES)]] | None,
-        Field(description="In the timing pass, the counting pass, or both (if left out)."),
+        Field(description="In these passes. All, if left out."),
     ] = None
     loads: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        list[Annotated[str, NAME]] | None,
         Field(description="At these loads. All, if left out."),
     ] = None
 
@@ -174,7 +101,7 @@ class VariantBody(Settings):
         bool, Field(description="Whether the others are compared with this one. Exactly one is.")
     ] = False
     like: Annotated[
-        str | None, _NAME, Field(description="The variant whose settings this one starts from.")
+        str | None, NAME, Field(description="The variant whose settings this one starts from.")
     ] = None
     sweep: Annotated[
         dict[str, list[Any]],
@@ -191,8 +118,8 @@ class VariantBody(Settings):
 class Trials(Strict):
     """How long a timing trial lasts, at every load or by load."""
 
-    everywhere: Annotated[float | None, _DURATION] = None
-    by_load: dict[Annotated[str, _NAME], Annotated[float, _DURATION]] = Field(default_factory=dict)
+    everywhere: Annotated[float | None, DURATION] = None
+    by_load: dict[Annotated[str, NAME], Annotated[float, DURATION]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -205,7 +132,7 @@ class Trials(Strict):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchema:
-        duration = _DURATION.schema()
+        duration = DURATION.schema()
         return {"anyOf": [duration, {"type": "object", "additionalProperties": duration}]}
 
 
@@ -213,17 +140,17 @@ class Counting(Strict):
     """The pass in which the kernel counts system calls."""
 
     trial: Annotated[
-        float | None, _DURATION, Field(description="Length of one stretch of counting.")
+        float | None, DURATION, Field(description="Length of one stretch of counting.")
     ] = None
     repeats: Annotated[
-        int | None, _REPEATS, Field(description="Stretches for each variant and load.")
+        int | None, REPEATS, Field(description="Stretches for each variant and load.")
     ] = None
     loads: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        list[Annotated[str, NAME]] | None,
         Field(description="The loads that it counts at. All, if left out."),
     ] = None
     measure: Annotated[
-        list[Annotated[str, _NAME]] | None,
+        list[Annotated[str, NAME]] | None,
         Field(description="The points that it counts at. All, if left out."),
     ] = None
 
@@ -233,7 +160,7 @@ class Extent(Strict):
 
     repeats: Annotated[
         int | None,
-        _REPEATS,
+        REPEATS,
         Field(description="Pairs of trials for each load. Fewer than 5 give no verdict."),
     ] = None
     trial: Annotated[
@@ -241,10 +168,15 @@ class Extent(Strict):
         Field(description="Length of a timing trial, or one for each load."),
     ] = None
     warm_up: Annotated[
-        float | None, _WARM_UP, Field(description="Traffic before each trial that is not counted.")
+        float | None, WARM_UP, Field(description="Traffic before each trial that is not counted.")
     ] = None
     counting: Annotated[
         Counting | None, Field(description="The pass in which the kernel counts system calls.")
+    ] = None
+    search: Annotated[
+        Search | None,
+        Blank(empty=dict),
+        Field(description="The pass in which lossless rates are searched."),
     ] = None
 
 
@@ -252,22 +184,22 @@ class Quick(Extent):
     """The quick form: what it does less of. What is left out is as in the full form."""
 
     measure: Annotated[
-        list[Annotated[str, _NAME]] | None, Field(description="The points that it measures.")
+        list[Annotated[str, NAME]] | None, Field(description="The points that it measures.")
     ] = None
     loads: Annotated[
-        list[Annotated[str, _NAME]] | None, Field(description="The loads that it measures at.")
+        list[Annotated[str, NAME]] | None, Field(description="The loads that it measures at.")
     ] = None
     frame_sizes: Annotated[
-        list[Annotated[int, _FRAME]] | None, Field(description="The frame sizes.")
+        list[Annotated[int | Literal["imix"], FRAME]] | None, Field(description="The frame sizes.")
     ] = None
 
 
 class ScenarioFile(Extent):
     """A comparison of variants of a node, under traffic, against the documented claims."""
 
-    name: Annotated[str, _NAME, Field(description="Name of the scenario.")]
+    name: Annotated[str, NAME, Field(description="Name of the scenario.")]
     description: Annotated[
-        str, _SENTENCE, Field(description="What it is for, in a sentence or two.")
+        str, SENTENCE, Field(description="What it is for, in a sentence or two.")
     ] = ""
     topology: Annotated[
         str,
@@ -286,7 +218,7 @@ class ScenarioFile(Extent):
         ),
     ] = "node"
     measure: Annotated[
-        dict[Annotated[str, _NAME], PointBody],
+        dict[Annotated[str, NAME], PointBody],
         Field(
             description="What is measured. The first point of a node kind decides its claims.",
             examples=[{"obu-relay": {"node": "obu1", "path": "relay"}}],
@@ -295,7 +227,7 @@ class ScenarioFile(Extent):
     ]
     traffic: Annotated[Traffic, Field(description="What the tester sends.")]
     variants: Annotated[
-        dict[Annotated[str, _NAME], Annotated[VariantBody, Blank(empty=dict)]],
+        dict[Annotated[str, NAME], Annotated[VariantBody, Blank(empty=dict)]],
         Field(
             description="What is compared, by name.",
             json_schema_extra={"minProperties": 2},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,6 +20,7 @@ from testbed.files.problems import Problems
 from testbed.files.validation import check
 from testbed.scenario import model as values
 from testbed.scenario.file import Extent, PointBody, Quick, ScenarioFile
+from testbed.scenario.searches import DEFAULTS, resolve_search
 from testbed.scenario.variants import expand_variants, known_names, unknown
 from testbed.topology.loader import load_topology
 from testbed.topology.model import Node, Topology
@@ -110,8 +112,8 @@ class _Resolver:
             topology=self._topology,
             points=points,
             loads=tuple(
-                values.Load(name=name, rate_pps=rate or None)
-                for name, rate in self._file.traffic.loads.items()
+                values.Load(name=name, rate_pps=body.rate or None, burst=body.burst)
+                for name, body in self._file.traffic.loads.items()
             ),
             flows=self._file.traffic.flows,
             variants=variants,
@@ -260,7 +262,7 @@ class _Resolver:
         form: Literal["quick", "full"],
         points: tuple[str, ...],
         loads: tuple[str, ...],
-        frame_bytes: tuple[int, ...],
+        frame_bytes: tuple[values.FrameSize, ...],
         above: values.Extent | None,
     ) -> values.Extent:
         pairs = above.pairs if above else DEFAULT_REPEATS
@@ -274,6 +276,7 @@ class _Resolver:
             trial_s=self._trials(said, (*place, "trial"), above),
             warm_up_s=warm_up_s if said.warm_up is None else said.warm_up,
             counting=self._counting(said, (*place, "counting"), above),
+            searching=self._searching(said, (*place, "search"), above),
         )
 
     def _trials(self, said: Extent, place: Place, above: values.Extent | None) -> dict[str, float]:
@@ -305,6 +308,27 @@ class _Resolver:
             points=usual.points
             if body.measure is None and usual
             else self._known_points(body.measure, (*place, "measure")),
+        )
+
+    def _searching(
+        self, said: Extent, place: Place, above: values.Extent | None
+    ) -> values.Searching | None:
+        usual = above.searching if above else None
+        body = said.search
+        if body is None:
+            return usual
+        if usual is None:
+            pairs = DEFAULT_REPEATS if said.repeats is None else said.repeats
+            usual = replace(DEFAULTS, pairs=pairs, points=tuple(self._file.measure))
+        inner = (*place, "measure")
+        return resolve_search(
+            body,
+            usual,
+            points=usual.points
+            if body.measure is None
+            else self._known_points(body.measure, inner),
+            problems=self._problems,
+            place=place,
         )
 
     def _check_quick_has_trials(

@@ -6,7 +6,7 @@ or a tester.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
@@ -15,7 +15,11 @@ from testbed.topology.model import Node, NodeSettings, Topology
 
 Kind = Literal["node", "path"]
 Direction = Literal["forth", "back", "both"]
-PassName = Literal["timing", "counting"]
+PassName = Literal["timing", "search", "counting"]
+TrialPass = Literal["timing", "counting"]
+GoalName = Literal["ndr", "pdr"]
+FrameSize = int | Literal["imix"]
+"""Bytes of an inner Ethernet frame without checksum, or the Internet mix."""
 
 KINDS: Final[tuple[Kind, ...]] = ("node", "path")
 DIRECTIONS: Final[tuple[Direction, ...]] = ("forth", "back", "both")
@@ -27,7 +31,9 @@ PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """The ways through a node that can be measured, by its kind."""
 
-PASSES: Final[tuple[PassName, ...]] = ("timing", "counting")
+PASSES: Final[tuple[PassName, ...]] = ("timing", "search", "counting")
+GOALS: Final[Mapping[GoalName, float]] = MappingProxyType({"ndr": 0.0, "pdr": 0.005})
+"""The share of packets that may be lost at a lossless rate (NDR) and a partial-drop rate (PDR)."""
 
 RULE_PAIRS: Final = 5
 RULE_TRIAL_S: Final = 2.0
@@ -37,10 +43,14 @@ RFC_2544_TRIAL_S: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """A load level; `rate_pps` None is as fast as the tester can."""
+    """A load level; `rate_pps` None is as fast as the tester can.
+
+    `burst` packets are due together, at the same mean rate: 1 is smooth traffic.
+    """
 
     name: str
     rate_pps: float | None
+    burst: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,18 +101,42 @@ class Counting:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Searching:
+    """The pass in which rates are searched: the highest at which no more than a goal is lost.
+
+    `goals` are shares that may be lost. Trials get from `first_trial_s` to `trial_s` long as the
+    search draws near. A load is a bound once trials of `bound_s` in all stand behind it, of which
+    the share `exceed_ratio` may have lost more; bounds are `width` apart at most, relative to the
+    upper one. A search ends unfinished after `longest_s`.
+    """
+
+    goals: Mapping[GoalName, float]
+    trial_s: float
+    first_trial_s: float
+    bound_s: float
+    exceed_ratio: float
+    width: float
+    lowest_pps: float
+    highest_pps: float
+    longest_s: float
+    pairs: int
+    points: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
     """How much of a scenario a run takes: its full form, or its quick one."""
 
     form: Literal["quick", "full"]
     points: tuple[str, ...]
     loads: tuple[str, ...]
-    frame_bytes: tuple[int, ...]
+    frame_bytes: tuple[FrameSize, ...]
     pairs: int
     trial_s: Mapping[str, float]
     """Length of a timing trial by load."""
     warm_up_s: float
     counting: Counting | None
+    searching: Searching | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +209,7 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
         said.append(f"no timed trials at {_and(missing)} load")
     sizes = [size for size in full.frame_bytes if size not in extent.frame_bytes]
     if sizes:
-        said.append(f"no frames of {_and([str(size) for size in sizes])} bytes")
+        said.append(f"no frames of {_and([_size(size) for size in sizes])}")
     counting, full_counting = extent.counting, full.counting
     if full_counting is not None:
         if counting is None:
@@ -185,7 +219,33 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
                 f"system calls counted over {counting.repeats} × {counting.trial_s:g} s where the "
                 f"full form takes {full_counting.repeats} × {full_counting.trial_s:g} s"
             )
+    said += _search_shortfalls(extent.searching, full.searching)
     return tuple(said)
+
+
+def _search_shortfalls(searching: Searching | None, full: Searching | None) -> Iterator[str]:
+    """RFC 2544, sections 24 and 26.1: trials of 60 s, and a rate at which nothing is lost."""
+    if searching is None:
+        if full is not None:
+            yield "lossless rates are not searched for"
+        return
+    if searching.trial_s < RFC_2544_TRIAL_S:
+        yield (
+            f"rates searched with trials of {searching.trial_s:g} s, {searching.bound_s:g} s "
+            f"behind each bound; RFC 2544 asks for {RFC_2544_TRIAL_S:g} s"
+        )
+    if searching.exceed_ratio:
+        yield (
+            f"a rate counts although up to {100 * searching.exceed_ratio:g} % of the time behind "
+            "it lost more; RFC 2544 allows none"
+        )
+    if searching.pairs < RULE_PAIRS:
+        pairs = "1 pair" if searching.pairs == 1 else f"{searching.pairs} pairs"
+        yield f"{pairs} of searches; the rules ask for at least {RULE_PAIRS}"
+
+
+def _size(size: FrameSize) -> str:
+    return "IMIX" if size == "imix" else f"{size} bytes"
 
 
 def _and(words: list[str]) -> str:

@@ -61,6 +61,7 @@ EXCEPTIONS = {("testbed.launch.child", "agent.runtime")}
 
 # The modules that know a third-party package; nobody else does.
 ONLY_IN = {
+    "MLRsearch": {"testbed.experiment.ratesearch"},
     "pyroute2": {"testbed.kernel.netlink"},
     "docker": set[str](),
     "yaml": {"testbed.files.yamlfile"},

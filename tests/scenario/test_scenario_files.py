@@ -245,7 +245,7 @@ def test_a_shipped_scenario_is_found_by_its_bare_name() -> None:
             ("many: {batch: 32}", "many: {only: {passes: [time]}}"),
             (
                 "9: variants.many.only.passes[0]: unknown value, did you mean 'timing'? "
-                "(got 'time'; expected 'timing' or 'counting')"
+                "(got 'time'; expected 'timing' or 'search' or 'counting')"
             ),
         ),
     ],

@@ -27,6 +27,7 @@ from testbed.measure.statistics.interval import LEVEL, Ratio, paired_ratio, pair
 from testbed.measure.statistics.quantities import (
     CLASSES,
     QUANTITIES,
+    SEARCHED,
     Quantity,
     busy_share,
     calls,
@@ -62,6 +63,7 @@ __all__ = [
     "LEVEL",
     "PHASES",
     "QUANTITIES",
+    "SEARCHED",
     "WATCHED",
     "WORST_FIRST",
     "Cell",

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from testbed.measure.statistics.interval import Ratio, paired_ratio
-from testbed.measure.statistics.quantities import QUANTITIES, Quantity
-from testbed.results import EXCLUDING, Result, Trial
+from testbed.measure.statistics.quantities import QUANTITIES, SEARCHED, Quantity
+from testbed.measure.statistics.searched import SearchedPlace, compare_searches
+from testbed.results import EXCLUDING, FrameSize, Result, Trial
 
 Phase = Literal["timing", "counting"]
 PHASES: Final[tuple[Phase, ...]] = ("timing", "counting")
@@ -26,7 +27,7 @@ class Cell:
 
     point: str
     load: str
-    frame_bytes: int
+    frame_bytes: FrameSize
 
 
 def cells(result: Result) -> tuple[Cell, ...]:
@@ -34,12 +35,13 @@ def cells(result: Result) -> tuple[Cell, ...]:
     found = {Cell(point=t.point, load=t.load, frame_bytes=t.frame_bytes) for t in result.trials}
     points = [point.name for point in result.scenario.points]
     loads = [load.name for load in result.scenario.loads]
-    return tuple(
-        sorted(
-            found,
-            key=lambda c: (points.index(c.point), c.frame_bytes, loads.index(c.load)),
-        )
-    )
+
+    def place(cell: Cell) -> tuple[int, bool, int, int]:
+        # The Internet mix after all frames of one size.
+        size = 0 if cell.frame_bytes == "imix" else cell.frame_bytes
+        return points.index(cell.point), not size, size, loads.index(cell.load)
+
+    return tuple(sorted(found, key=place))
 
 
 def trials_of(
@@ -80,9 +82,13 @@ def compare(
 ) -> Ratio:
     """The ratio candidate / baseline of a quantity in a cell, over the pairs in which both count.
 
-    System calls are compared within the counting pass if both variants have one there.
+    System calls are compared within the counting pass if both variants have one there, lossless
+    rates within the searches, whatever the load.
     """
     base = result.baseline.name if baseline is None else baseline
+    if quantity in SEARCHED:
+        place = SearchedPlace(point=cell.point, frame_bytes=cell.frame_bytes)
+        return compare_searches(result, place, SEARCHED[quantity], candidate)[0]
     phase: Phase = phase_of(result, quantity, cell, candidate)
     if phase == "counting" and not trials_of(result, cell, base, "counting"):
         phase = "timing"

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from testbed.results import Traffic, Trial
 from testbed.targets import Better
+
+SEARCHED: Final[Mapping[str, Literal["ndr", "pdr"]]] = {"ndr_pps": "ndr", "pdr_pps": "pdr"}
+"""The quantities that come from searches instead of trials, and the goal of each."""
 
 CLASSES: Final = ("receive", "send", "wait", "ring", "other")
 
@@ -238,6 +241,11 @@ def _io_calls(trial: Trial) -> float | None:
     return None if receive is None or send is None else receive + send
 
 
+def _not_of_a_trial(trial: Trial) -> float | None:
+    """A rate that a search has found; `comparison` takes it from there."""
+    return None
+
+
 _BOTH = ("voluntary", "involuntary")
 _ALL = (
     Quantity(key="offered_pps", label="offered", unit="pps", of=_rate(lambda t: t.offered)),
@@ -307,6 +315,14 @@ _ALL = (
     Quantity(
         key="growth_bytes_per_million", label="growth per million packets", unit="bytes",
         of=_growth,
+    ),
+    Quantity(
+        key="ndr_pps", label="lossless rate (NDR)", unit="pps", of=_not_of_a_trial,
+        better=Better.HIGHER,
+    ),
+    Quantity(
+        key="pdr_pps", label="partial-drop rate (PDR)", unit="pps", of=_not_of_a_trial,
+        better=Better.HIGHER,
     ),
 )  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from testbed.measure.statistics.interval import Ratio, paired_ratio
-from testbed.results import Bound, Result, Search
+from testbed.results import Bound, FrameSize, Result, Search
 
 Goal = Literal["ndr", "pdr"]
 GOALS: Final[tuple[Goal, ...]] = ("ndr", "pdr")
@@ -22,7 +22,7 @@ class SearchedPlace:
     """A measured point and a frame size that were searched."""
 
     point: str
-    frame_bytes: int
+    frame_bytes: FrameSize
 
 
 def searched_places(result: Result) -> tuple[SearchedPlace, ...]:
@@ -59,7 +59,7 @@ def bound_of(search: Search, goal: Goal) -> Bound | None:
 def typical_bound(
     result: Result, place: SearchedPlace, variant: str, goal: Goal
 ) -> tuple[float | None, float | None, bool]:
-    """Medians of the lower and the upper bound, and whether the tester was the limit of any."""
+    """Medians of the lower and the upper bound, and whether any search found no upper one."""
     bounds = [
         bound
         for search in searches_of(result, place, variant)
@@ -70,8 +70,16 @@ def typical_bound(
     return (
         statistics.median(lower) if lower else None,
         statistics.median(upper) if upper else None,
-        any(bound.tester_limited for bound in bounds),
+        any(map(open_upwards, bounds)),
     )
+
+
+def open_upwards(bound: Bound) -> bool:
+    """Whether the rate is at least the lower bound: no load was found that does not reach the goal.
+
+    Faster ones the tester could not offer, or the scenario did not want tried.
+    """
+    return bound.upper_pps is None and bound.lower_pps is not None
 
 
 def compare_searches(
@@ -79,7 +87,8 @@ def compare_searches(
 ) -> tuple[Ratio, bool]:
     """The ratio candidate / baseline of the lower bounds, and whether it is a lower bound itself.
 
-    A pair whose baseline was limited by the tester has no ratio: it could be anything.
+    A pair whose baseline is open upwards has no ratio: it could be anything. Nor has one of which a
+    search did not come to its end: its bounds are where it happened to be.
     """
     base = {one.pair: one for one in searches_of(result, place, result.baseline.name)}
     other = {one.pair: one for one in searches_of(result, place, candidate)}
@@ -89,13 +98,19 @@ def compare_searches(
     for pair in sorted({*base, *other} - {None}, key=lambda number: number or 0):
         one = bound_of(base[pair], goal) if pair in base else None
         two = bound_of(other[pair], goal) if pair in other else None
+        unfinished = [
+            side[pair] for side in (base, other) if pair in side and side[pair].ended == "time"
+        ]
+        if unfinished:
+            left_out.append(f"pair {(pair or 0) + 1}: {unfinished[0].variant} took too long")
+            continue
         if one is None or two is None:
             left_out.append(f"pair {(pair or 0) + 1}: one of the two has no {goal.upper()}")
             continue
-        if one.tester_limited:
-            left_out.append(f"pair {(pair or 0) + 1}: the tester was the limit of the baseline")
+        if open_upwards(one):
+            left_out.append(f"pair {(pair or 0) + 1}: the baseline is faster than the tester")
             continue
-        at_least = at_least or two.tester_limited
+        at_least = at_least or open_upwards(two)
         values.append((one.lower_pps, two.lower_pps))
     text = f"{result.seed}/{place.point}/{place.frame_bytes}/{goal}/{candidate}"
     ratio = paired_ratio(

@@ -26,7 +26,7 @@ from testbed.measure.statistics.comparison import (
 )
 from testbed.measure.statistics.correctness import why_broken
 from testbed.measure.statistics.interval import Ratio, pairs_to_decide
-from testbed.measure.statistics.quantities import QUANTITIES
+from testbed.measure.statistics.quantities import QUANTITIES, SEARCHED
 from testbed.results import Point, Result, Variant
 from testbed.targets import TARGETS, Band, Better, Target
 
@@ -246,6 +246,8 @@ def _finding(result: Result, target: Target, band: Band, cell: Cell, candidate: 
         estimate = compare(result, cell, quantity, candidate.name)
         verdict, reason, pairs_needed = judge(estimate, target)
     beside = {*target.beside, target.quantity} - {quantity}
+    if target.quantity == "delivered_pps" and result.searches:
+        beside |= SEARCHED.keys()
     finding = Finding(
         target=target,
         band=band,

@@ -13,22 +13,22 @@ from testbed.measure.statistics import cells, trials_of
 from testbed.report.charts.model import TONES
 from testbed.report.summary import point_text
 from testbed.report.wording import SPACE, number
-from testbed.results import Result, Trial, Variant
+from testbed.results import FrameSize, Result, Trial, Variant, in_words
 
 
-def places_by_point(result: Result) -> dict[tuple[str, int], list[Place]]:
+def places_by_point(result: Result) -> dict[tuple[str, FrameSize], list[Place]]:
     """The measured cells by point and frame size, loads in the order of the scenario."""
-    found: dict[tuple[str, int], list[Place]] = {}
+    found: dict[tuple[str, FrameSize], list[Place]] = {}
     for place in cells(result):
         found.setdefault((place.point, place.frame_bytes), []).append(place)
     return found
 
 
-def place_text(result: Result, point: str, frame_bytes: int) -> str:
+def place_text(result: Result, point: str, frame_bytes: FrameSize) -> str:
     """A point in words; with the frame size where there are several."""
     text = point_text(result.point(point))
     if len(result.scenario.frame_bytes) > 1:
-        text += f", {frame_bytes} bytes"
+        text += f", {in_words(frame_bytes)}"
     return text
 
 
