@@ -30,6 +30,7 @@ def described(scenario: Scenario, *, quick: bool) -> results.Scenario:
                 rate_pps=load.rate_pps,
                 duration_s=extent.trial_s[load.name],
                 burst=load.burst,
+                steps_pps=list(load.steps_pps),
             )
             for load in scenario.loads
         ],

@@ -45,6 +45,16 @@ def traffic_of(made: TrialTraffic, frame_bytes: FrameSize) -> results.Traffic:
         sink_busy=round(busy["sink"], 4),
         clock_step_ns=made.clock_step_ns,
         latency=None if stepped else latency_of(made.latency),
+        steps=[
+            results.Step(
+                intended_pps=step.rate_pps,
+                duration_ns=step.duration_ns,
+                offered=step.offered,
+                delivered=step.delivered,
+                latency=None if stepped else latency_of(step.latency),
+            )
+            for step in made.steps
+        ],
     )
 
 

@@ -266,7 +266,7 @@ class _Run:
 
     def _bench(self, point: Point) -> Bench:
         self._tell(f"{point.name}: bringing the topology up")
-        name = _testbed_name(self._scenario.name)
+        name = testbed_name_of(self._scenario.name)
         self._journaled.testbed(name)
         return Bench(self._scenario, point, testbed=name, pins=self._pins)
 
@@ -424,7 +424,7 @@ def _absolute(source: str | None) -> str | None:
     return None if source in (None, yamlfile.STDIN) else os.path.abspath(str(source))
 
 
-def _testbed_name(scenario: str) -> str:
+def testbed_name_of(scenario: str) -> str:
     """A testbed name that no other run has, and that says where it comes from."""
     ending = f"-{os.getpid()}"
     kept = re.sub(r"[^a-zA-Z0-9_-]", "-", scenario)

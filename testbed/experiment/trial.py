@@ -202,7 +202,7 @@ class Bench:
         self, planned: PlannedTrial, watches: list[NodeWatch], *, warm_up_s: float
     ) -> TrialTraffic:
         level = self._scenario.load(planned.load)
-        load = Load(rate_pps=level.rate_pps, burst=level.burst)
+        load = Load(rate_pps=level.rate_pps, burst=level.burst, steps_pps=level.steps_pps)
 
         def start() -> None:
             for watch in watches:

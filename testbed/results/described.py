@@ -23,6 +23,8 @@ class Load(Model):
     """Length of a timing trial at this load."""
     burst: Annotated[int, Field(ge=1)] = 1
     """How many packets are due together, at the same mean rate."""
+    steps_pps: list[float] = []
+    """Rates that follow each other in a trial, for equal times; `rate_pps` is their mean."""
 
 
 class Point(Model):

@@ -51,6 +51,16 @@ class Latency(Model):
     histogram: list[tuple[int, int]] = []
 
 
+class Step(Model):
+    """One part of a trial whose load comes in steps, by the time of sending."""
+
+    intended_pps: float
+    duration_ns: Count
+    offered: Count
+    delivered: Count
+    latency: Latency | None = None
+
+
 class Traffic(Model):
     """What the tester offered and what it got back, after the warm-up.
 
@@ -75,6 +85,7 @@ class Traffic(Model):
     clock_step_ns: int = 0
     """How far the wall clock was set meanwhile: that much of the latency is wrong."""
     latency: Latency | None = None
+    steps: list[Step] = []
 
 
 class Cpu(Model):

@@ -21,6 +21,7 @@ from testbed.files.validation import check
 from testbed.scenario import model as values
 from testbed.scenario.file import Extent, PointBody, Quick, ScenarioFile
 from testbed.scenario.searches import DEFAULTS, resolve_search
+from testbed.scenario.traffic_file import LoadBody
 from testbed.scenario.variants import expand_variants, known_names, unknown
 from testbed.topology.loader import load_topology
 from testbed.topology.model import Node, Topology
@@ -111,10 +112,7 @@ class _Resolver:
             kind=cast(values.Kind, self._file.kind),
             topology=self._topology,
             points=points,
-            loads=tuple(
-                values.Load(name=name, rate_pps=body.rate or None, burst=body.burst)
-                for name, body in self._file.traffic.loads.items()
-            ),
+            loads=tuple(_load(name, body) for name, body in self._file.traffic.loads.items()),
             flows=self._file.traffic.flows,
             variants=variants,
             targets=tuple(target.key for target in targets.select(self._file.targets)),
@@ -341,3 +339,9 @@ class _Resolver:
                     f"{point.name} has no load left to be measured at",
                     expected="one of " + ", ".join(point.loads),
                 )
+
+
+def _load(name: str, body: LoadBody) -> values.Load:
+    steps = tuple(body.steps or ())
+    rate_pps = sum(steps) / len(steps) if steps else body.rate or None
+    return values.Load(name=name, rate_pps=rate_pps, burst=body.burst, steps_pps=steps)

@@ -45,12 +45,14 @@ RFC_2544_TRIAL_S: Final = 60.0
 class Load:
     """A load level; `rate_pps` None is as fast as the tester can.
 
-    `burst` packets are due together, at the same mean rate: 1 is smooth traffic.
+    `burst` packets are due together, at the same mean rate: 1 is smooth traffic. `steps_pps` are
+    rates that follow each other within a trial, for equal times; `rate_pps` is then their mean.
     """
 
     name: str
     rate_pps: float | None
     burst: int = 1
+    steps_pps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

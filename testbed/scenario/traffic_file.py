@@ -10,15 +10,26 @@ from typing import Annotated, Literal
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from testbed.files.fields import JsonSchema, Whole
+from testbed.files.fields import JsonSchema, Whole, refuse
 from testbed.files.validation import Strict
-from testbed.scenario.markers import BURST, FRAME, NAME, RATE
+from testbed.scenario.markers import BURST, FRAME, NAME, PACED, RATE
 
 
 class LoadBody(Strict):
     """One load level: a rate alone, or a rate and how it comes."""
 
-    rate: Annotated[float, RATE, Field(description="Packets per second, or max.")]
+    rate: Annotated[
+        float | None, RATE, Field(description="Packets per second, or max.", examples=["50kpps"])
+    ] = None
+    steps: Annotated[
+        list[Annotated[float, PACED]] | None,
+        Field(
+            description="Instead of a rate: rates that follow each other within a trial, for equal "
+            "times. Latency is told for each.",
+            examples=[["5kpps", "50kpps", "5kpps"]],
+            json_schema_extra={"minItems": 2},
+        ),
+    ] = None
     burst: Annotated[
         int,
         BURST,
@@ -32,6 +43,14 @@ class LoadBody(Strict):
     @classmethod
     def _from_rate(cls, value: object) -> object:
         return value if isinstance(value, dict) else {"rate": value}
+
+    @model_validator(mode="after")
+    def _rate_or_steps(self) -> LoadBody:
+        if (self.rate is None) == (self.steps is None):
+            refuse("has a rate and steps" if self.steps else "has no rate", "rate or steps")
+        if self.steps is not None and not 2 <= len(self.steps) <= 100:
+            refuse("has too few or too many steps", "2 to 100 rates")
+        return self
 
     @classmethod
     def __get_pydantic_json_schema__(

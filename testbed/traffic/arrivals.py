@@ -36,6 +36,14 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CountFrom:
+    """The time stamp (CLOCK_REALTIME) from which frames are the trial phase, and of its steps."""
+
+    time_ns: int
+    steps_ns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
     """Test frames that arrived otherwise than they were sent.
 
@@ -80,6 +88,8 @@ class SinkResult:
     elapsed_ns: int
     quiet: bool
     """Whether nothing came any more when it stopped."""
+    steps: tuple[Histogram, ...] = ()
+    """Latency of each step of the trial phase, by the time of sending."""
 
     def total(self, phase: int | None = None) -> StreamCounts:
         """Sums over all streams of one phase or of both."""

@@ -10,7 +10,7 @@ from testbed.measure.ledger import Ledger, Line
 from testbed.measure.places import LinkCounts, NamespaceCounts
 from testbed.traffic.errors import NotForwarding
 from testbed.traffic.legs import LegRunner, Window
-from testbed.traffic.trial import LegTraffic, Load, Tally, TrialTraffic
+from testbed.traffic.trial import LegTraffic, Load, StepTraffic, Tally, TrialTraffic
 
 
 def link_change(now: NamespaceCounts, before: NamespaceCounts, ifname: str) -> LinkCounts:
@@ -103,7 +103,29 @@ def assembled(
             "generator": "; ".join(sorted({leg.generator.scheduling for leg in legs})),
             "sink": runner.sink_scheduling,
         },
+        steps=_steps(load, legs, window),
     )
+
+
+def _steps(load: Load, legs: tuple[LegTraffic, ...], window: Window) -> tuple[StepTraffic, ...]:
+    """What came of each step, all legs together."""
+    count = len(load.steps_pps)
+    trial_ns = window.stop_ns - window.count_from_ns
+    found = []
+    for number, rate_pps in enumerate(load.steps_pps):
+        latency = legs[0].sink.steps[number]
+        for leg in legs[1:]:
+            latency = latency.merged(leg.sink.steps[number])
+        found.append(
+            StepTraffic(
+                rate_pps=rate_pps,
+                duration_ns=trial_ns * (number + 1) // count - trial_ns * number // count,
+                offered=sum(leg.generator.offered_by_step[number] * leg.copies for leg in legs),
+                delivered=latency.count,
+                latency=latency,
+            )
+        )
+    return tuple(found)
 
 
 def total_of(tallies: list[Tally]) -> Tally:

@@ -40,6 +40,8 @@ class Count:
         self._armed_ns = armed_ns
         self._accountant = Accountant(streams=streams)
         self._latency = LatencyRecorder()
+        self._steps_ns: Ints = np.zeros(0, np.int64)
+        self._steps: list[LatencyRecorder] = []
         self._damage: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         self._stale = 0
         self._other = 0
@@ -51,6 +53,11 @@ class Count:
         self._sequence: Ints = np.zeros(_HELD, np.int64)
         self._sent: Ints = np.zeros(_HELD, np.int64)
         self._received: Ints = np.zeros(_HELD, np.int64)
+
+    def cut(self, steps_ns: tuple[int, ...]) -> None:
+        """The trial phase is cut into steps that begin with these time stamps."""
+        self._steps_ns = np.array(steps_ns, np.int64)
+        self._steps = [LatencyRecorder() for _ in steps_ns]
 
     def take(self, stream: Ints, sequence: Numbers, sent: Numbers, received: Numbers) -> None:
         """Whole frames in order of arrival, no more than `_HELD` at once."""
@@ -109,6 +116,11 @@ class Count:
             sent, received = sent[wanted], received[wanted]
         if len(sent):
             self._latency.add(received - sent)
+            if self._steps:
+                step = np.searchsorted(self._steps_ns, sent, side="right") - 1
+                for number in np.unique(step).tolist():
+                    of_step = step == number
+                    self._steps[max(0, number)].add(received[of_step] - sent[of_step])
             if self._first_ns is None:
                 self._first_ns = int(received[0])
             self._last_ns = int(received[-1])
@@ -130,4 +142,5 @@ class Count:
             cpu_ns=cpu_ns - self._cpu_ns,
             elapsed_ns=time.monotonic_ns() - self._started_ns,
             quiet=quiet,
+            steps=tuple(recorder.histogram() for recorder in self._steps),
         )

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from agent.linux.mmsg import MsgTable
@@ -25,7 +26,7 @@ from testbed.kernel.netns import run_in
 from testbed.traffic import scheduling
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.frames import FrameRing, FrameSet
-from testbed.traffic.pacing import Pacer, PacingReport, tick_ns
+from testbed.traffic.pacing import Pacer, PacingReport, Step, SteppedPacer, tick_ns
 from testbed.traffic.place import Place
 
 BATCH: Final = 64
@@ -48,7 +49,8 @@ class Offer:
 
     `rate_pps` None is as fast as possible. Frames from `trial_ns` on are the trial, those before
     it the warm-up; what a frame is goes by its stamp, so `wall_ns`, what CLOCK_REALTIME is ahead,
-    has to be the same as for the sink. `burst` frames are due together.
+    has to be the same as for the sink. `burst` frames are due together. With `steps` the rate
+    changes during the trial.
     """
 
     rate_pps: float | None
@@ -57,6 +59,12 @@ class Offer:
     stop_ns: int
     wall_ns: int
     burst: int = 1
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def fastest_pps(self) -> float | None:
+        """The highest rate in it; None is as fast as possible."""
+        return max((step.rate_pps for step in self.steps), default=self.rate_pps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +92,8 @@ class GeneratorResult:
     scheduling: str
     """The scheduling class it ran in, and why if that is not what was asked for."""
     aborted: bool = False
+    offered_by_step: tuple[int, ...] = ()
+    """Frames of each step of the trial phase, by their stamps."""
 
     @property
     def counted(self) -> int:
@@ -100,6 +110,15 @@ class _Progress:
     longest_call_ns: int = 0
     last_sent_ns: int = 0
     counted_from_ns: int = 0
+    step_firsts: list[int] = field(default_factory=list)
+    """The number of the first frame of each step that has begun."""
+
+    def reach_steps(self, offer: Offer, stamp_ns: int) -> None:
+        """The next frame is stamped so: every step up to there has begun."""
+        while len(self.step_firsts) < len(offer.steps) and stamp_ns >= (
+            offer.steps[len(self.step_firsts)].from_ns + offer.wall_ns
+        ):
+            self.step_firsts.append(self.number)
 
 
 class Generator:
@@ -137,15 +156,9 @@ class Generator:
         if self._frames is None:
             raise TrafficError("no frames were loaded")
         ring, table = self._ring, self._table
-        pacer = Pacer(
-            rate_pps=offer.rate_pps,
-            start_ns=offer.start_ns,
-            stop_ns=offer.stop_ns,
-            burst=offer.burst,
-            unpaced=BATCH,
-        )
+        pacer = _pacer(offer)
         progress = _Progress()
-        with _undisturbed(self._priority(offer.rate_pps)) as how:
+        with _undisturbed(self._priority(offer.fastest_pps)) as how:
             # Once with every code path, so that the first frame pays for no page or cache.
             ring.stamp(0, min(BATCH, ring.rows), 0)
             ring.stamp(0, 1, 0)
@@ -174,11 +187,12 @@ class Generator:
         offer: Offer,
         ring: FrameRing,
         table: MsgTable,
-        pacer: Pacer,
+        pacer: Pacer | SteppedPacer,
         progress: _Progress,
         wanted: Callable[[], bool],
     ) -> bool:
-        tick = 0 if offer.rate_pps is None else tick_ns(offer.rate_pps)
+        fastest = offer.fastest_pps
+        tick = 0 if fastest is None else tick_ns(fastest)
         clock = time.monotonic_ns
         ask_at = clock() + _ASK_EVERY_NS
         while True:
@@ -206,13 +220,15 @@ class Generator:
     ) -> None:
         """Use `due` slots: each sends the next frame or is lost to a refusal."""
         # Of the same rank as the sink, it must let it in, and more often than the sink does.
-        polite = self._priority(offer.rate_pps) == scheduling.SINK_PRIORITY
+        polite = self._priority(offer.fastest_pps) == scheduling.SINK_PRIORITY
         while due:
             stamp = time.time_ns()
             if progress.first_counted is None and stamp >= offer.trial_ns + offer.wall_ns:
                 progress.first_counted = progress.number
                 progress.refused_before = Counter(progress.refused)
                 progress.counted_from_ns = time.monotonic_ns()
+            if offer.steps:
+                progress.reach_steps(offer, stamp)
             row, count = ring.run_length(progress.number, min(due, BATCH))
             ring.stamp(progress.number, count, stamp)
             called = time.monotonic_ns()
@@ -237,7 +253,7 @@ class Generator:
 def _result(
     offer: Offer,
     frames: FrameSet,
-    pacer: Pacer,
+    pacer: Pacer | SteppedPacer,
     progress: _Progress,
     *,
     cpu_ns: int,
@@ -267,7 +283,29 @@ def _result(
         cpu_ns=cpu_ns,
         scheduling=how,
         aborted=aborted,
+        offered_by_step=_by_step(offer, progress),
     )
+
+
+def _pacer(offer: Offer) -> Pacer | SteppedPacer:
+    if offer.steps:
+        return SteppedPacer(
+            offer.steps, start_ns=offer.start_ns, stop_ns=offer.stop_ns, burst=offer.burst
+        )
+    return Pacer(
+        rate_pps=offer.rate_pps,
+        start_ns=offer.start_ns,
+        stop_ns=offer.stop_ns,
+        burst=offer.burst,
+        unpaced=BATCH,
+    )
+
+
+def _by_step(offer: Offer, progress: _Progress) -> tuple[int, ...]:
+    """Frames of each step; a step of which no frame was sent has none."""
+    missing = len(offer.steps) - len(progress.step_firsts)
+    firsts = [*progress.step_firsts, *[progress.number] * missing, progress.number]
+    return tuple(later - first for first, later in pairwise(firsts))
 
 
 @contextmanager

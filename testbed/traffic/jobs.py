@@ -59,7 +59,7 @@ class GeneratorJob:
 
 
 class SinkJob:
-    """Commands: ``open`` SinkSpec, ``arm`` Expectation, ``count from`` ns, ``settle`` Settle."""
+    """Commands: ``open`` SinkSpec, ``arm`` Expectation, ``count from`` CountFrom, ``settle``."""
 
     def __init__(self) -> None:
         self._sink: Sink | None = None

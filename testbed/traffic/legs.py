@@ -14,10 +14,11 @@ from typing import ClassVar, Final
 
 from testbed.kernel.netns import run_in
 from testbed.traffic import scheduling
-from testbed.traffic.arrivals import WARM_UP, SinkResult
+from testbed.traffic.arrivals import WARM_UP, CountFrom, SinkResult
 from testbed.traffic.errors import NotForwarding, TrafficError
 from testbed.traffic.generator import GeneratorResult, GeneratorSpec, Offer
 from testbed.traffic.jobs import Settle
+from testbed.traffic.pacing import Step
 from testbed.traffic.paths import Leg
 from testbed.traffic.place import Place, Surface
 from testbed.traffic.sink import SinkSpec
@@ -174,8 +175,12 @@ class LegRunner:
         offset = time.time_ns() - time.monotonic_ns()
         trial = start + round(warm_up_s * 1e9)
         stop = trial + round(duration_s * 1e9)
+        steps = _steps(load, trial, stop)
+        from_ = CountFrom(
+            time_ns=trial + offset, steps_ns=tuple(step.from_ns + offset for step in steps)
+        )
         for worker in self._sinks:
-            worker.begin("count from", trial + offset)
+            worker.begin("count from", from_)
         _all([(worker, 10.0) for worker in self._sinks])
         try:
             offer = Offer(
@@ -185,6 +190,7 @@ class LegRunner:
                 stop_ns=stop,
                 wall_ns=offset,
                 burst=load.burst,
+                steps=steps,
             )
             # Whoever keeps the time must not wait for those who keep a CPU busy.
             with scheduling.realtime(scheduling.CONDUCTOR_PRIORITY):
@@ -265,6 +271,15 @@ class LegRunner:
         for worker in self._generators:
             with suppress(TrafficError, OSError):
                 worker.drop_answer(timeout_s=2.0)
+
+
+def _steps(load: Load, trial_ns: int, stop_ns: int) -> tuple[Step, ...]:
+    """The steps of a load over the trial phase, of equal length."""
+    count = len(load.steps_pps)
+    return tuple(
+        Step(rate_pps=rate_pps, from_ns=trial_ns + (stop_ns - trial_ns) * number // count)
+        for number, rate_pps in enumerate(load.steps_pps)
+    )
 
 
 def send_once(place: Place, *frames: bytes) -> None:

@@ -7,6 +7,7 @@ read a clock: time is an argument.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -151,6 +152,67 @@ class Pacer:
     def _span(self, frames: int) -> int:
         assert self._rate is not None
         return max(0, frames - 1) * _PICO // self._rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A rate, and from when on it is that of the schedule (any one clock)."""
+
+    rate_pps: float
+    from_ns: int
+
+
+class SteppedPacer:
+    """Hands out slots at one rate after another, as a `Pacer` does at one.
+
+    The first step begins with `start_ns`, each ends where the next begins, the last at `stop_ns`.
+    What a step could not send in time is not carried over into the next.
+    """
+
+    __slots__ = ("_at", "_ends", "_pacers")
+
+    def __init__(
+        self, steps: Sequence[Step], *, start_ns: int, stop_ns: int, burst: int = 1
+    ) -> None:
+        starts = [start_ns, *(step.from_ns for step in steps[1:])]
+        self._ends = [*starts[1:], stop_ns]
+        self._pacers = [
+            Pacer(rate_pps=step.rate_pps, start_ns=start, stop_ns=end, burst=burst)
+            for step, start, end in zip(steps, starts, self._ends, strict=True)
+        ]
+        self._at = 0
+
+    def due(self, now_ns: int) -> int:
+        """How many frames may be sent now."""
+        while self._at < len(self._pacers) - 1 and now_ns >= self._ends[self._at]:
+            self._at += 1
+        return self._pacers[self._at].due(now_ns)
+
+    def sent(self, count: int, now_ns: int) -> None:
+        """`count` slots, the next ones, were used at `now_ns`."""
+        self._pacers[self._at].sent(count, now_ns)
+
+    def next_ns(self) -> int:
+        """When the next frame is due."""
+        due, end = self._pacers[self._at].next_ns(), self._ends[self._at]
+        return due if due < end or self._at == len(self._pacers) - 1 else end
+
+    def slots_before(self, time_ns: int) -> int:
+        """How many slots lie before that time, within the whole schedule."""
+        return sum(pacer.slots_before(time_ns) or 0 for pacer in self._pacers)
+
+    def report(self) -> PacingReport:
+        """How it went, once the schedule is over."""
+        parts = [pacer.report() for pacer in self._pacers]
+        return PacingReport(
+            intended=sum(part.intended or 0 for part in parts),
+            offered=sum(part.offered for part in parts),
+            skipped=sum(part.skipped for part in parts),
+            worst_burst=max(part.worst_burst for part in parts),
+            worst_burst_ns=max(part.worst_burst_ns for part in parts),
+            worst_lag_ns=max(part.worst_lag_ns for part in parts),
+            wakeups=sum(part.wakeups for part in parts),
+        )
 
 
 def tick_ns(rate_pps: float) -> int:

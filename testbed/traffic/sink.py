@@ -23,7 +23,7 @@ from agent.linux.mmsg import MsgTable
 from agent.linux.packet import ETHERTYPE, open_packet_socket, packet_statistics
 from testbed.kernel.netns import run_in
 from testbed.traffic import probe
-from testbed.traffic.arrivals import Expectation, SinkResult
+from testbed.traffic.arrivals import CountFrom, Expectation, SinkResult
 from testbed.traffic.count import Count
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.inspection import Inspector
@@ -136,9 +136,11 @@ class Sink:
         self._drops = 0
         self._count = Count(expected.streams, armed_ns=time.time_ns(), cpu_ns=_cpu_ns())
 
-    def count_from(self, time_ns: int) -> None:
-        """Frames stamped from `time_ns` (CLOCK_REALTIME) on are the trial phase."""
-        self._counting().count_from_ns = time_ns
+    def count_from(self, from_: CountFrom) -> None:
+        """Which frames are the trial phase, and which of its steps."""
+        count = self._counting()
+        count.cut(from_.steps_ns)
+        count.count_from_ns = from_.time_ns
 
     def drain(self) -> int:
         """Take what waits, `AT_ONCE` frames or a few more at most; how many that was."""

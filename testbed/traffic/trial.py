@@ -20,10 +20,15 @@ OFFERED_SHARE: Final = 0.99
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Load:
-    """How fast: `rate_pps` None is as fast as the tester can; `burst` frames are due together."""
+    """How fast: `rate_pps` None is as fast as the tester can; `burst` frames are due together.
+
+    With `steps_pps` the trial is cut into as many parts of equal length, each with a rate of its
+    own; `rate_pps` is then their mean, and the warm-up has the first.
+    """
 
     rate_pps: float | None
     burst: int = 1
+    steps_pps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +112,17 @@ class LegTraffic:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepTraffic:
+    """One part of a trial whose load comes in steps; in copies, as in a `Tally`."""
+
+    rate_pps: float
+    duration_ns: int
+    offered: int
+    delivered: int
+    latency: Histogram
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrialTraffic:
     """A whole trial. `trial` is what counts; `whole` includes the warm-up, as the ledger does.
 
@@ -133,6 +149,7 @@ class TrialTraffic:
     """Where the tester ran: "generator" and "sink"."""
     scheduling: Mapping[str, str]
     """The scheduling class of each, and why if it is not the one that was wanted."""
+    steps: tuple[StepTraffic, ...] = ()
 
     @property
     def delivered_pps(self) -> float | None:

@@ -11,6 +11,7 @@ from test_scenario_files import load
 from testbed.experiment.runner import Step, run_scenario
 from testbed.experiment.trialplan import plan_searches
 from testbed.measure.statistics import SearchedPlace, searches_of
+from testbed.results import Traffic
 from testbed.results.store import load_result
 
 SEARCHED = """\
@@ -19,7 +20,7 @@ topology: pair
 measure:
   relay: {node: obu1, path: relay}
 traffic:
-  loads: {bursty: {rate: 2kpps, burst: 20}}
+  loads: {bursty: {rate: 2kpps, burst: 20}, stairs: {steps: [1kpps, 8kpps, 2kpps]}}
   frame_sizes: [imix]
 variants:
   single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
@@ -56,10 +57,15 @@ def test_a_run_with_searches(root: None, run_dir: Path, tmp_path: Path, testbed_
     for trial in made.trials:
         assert trial.frame_bytes == "imix"
         assert trial.traffic is not None
-        # Bursts of 20 at 2 000 a second: 20 bursts in 0.2 s.
-        assert trial.traffic.offered % 20 == 0
         assert trial.traffic.delivered == trial.traffic.offered
+        if trial.load == "bursty":
+            # Bursts of 20 at 2 000 a second: 20 bursts in 0.2 s.
+            assert trial.traffic.offered % 20 == 0
+            assert not trial.traffic.steps
+        else:
+            steps_are_told(trial.traffic)
     assert made.scenario.loads[0].burst == 20
+    assert made.scenario.loads[1].steps_pps == [1_000, 8_000, 2_000]
     assert made.scenario.searching is not None
     assert made.scenario.searching.goals == {"ndr": 0.0, "pdr": 0.005}
     assert Counter(search.variant for search in made.searches) == {"single": 2, "batched": 2}
@@ -78,6 +84,19 @@ def test_a_run_with_searches(root: None, run_dir: Path, tmp_path: Path, testbed_
             assert bound.lower_pps is None or bound.lower_trials in range(1, len(at_lower) + 1)
             if bound.lower_pps is not None and not bound.tester_limited:
                 assert any(t.lost <= bound.loss_ratio * t.offered for t in at_lower)
+
+
+def steps_are_told(traffic: Traffic) -> None:
+    steps = traffic.steps
+    assert [step.intended_pps for step in steps] == [1_000, 8_000, 2_000]
+    assert sum(step.duration_ns for step in steps) == traffic.duration_ns
+    assert sum(step.offered for step in steps) == traffic.offered
+    assert sum(step.delivered for step in steps) == traffic.delivered
+    for step in steps:
+        assert step.offered <= step.intended_pps * step.duration_ns / 1e9 + 2
+        assert step.latency is not None
+        assert step.latency.count == step.delivered
+    assert steps[1].offered > steps[2].offered > steps[0].offered
 
 
 def test_every_way_and_direction_can_be_asked_for(tmp_path: Path) -> None:
