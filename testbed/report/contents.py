@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.report import checked, conditions, searched, tables
+from testbed.report import checked, conditions, searched, stepped, tables
 from testbed.report.blocks import Section
 from testbed.report.summary import summary
 from testbed.results import Result
@@ -22,6 +22,7 @@ def contents(result: Result) -> tuple[Section, ...]:
         "cpu": tables.processor(result),
         "wakeups": tables.scheduling(result),
         "latency": tables.latency(result),
+        "steps": stepped.steps(result),
         "memory": tables.memory(result),
         "ledger": conditions.ledger(result),
         "method": conditions.method(result),
