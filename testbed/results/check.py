@@ -25,9 +25,14 @@ class CheckPair(Model):
 
 
 class CheckSize(Model):
-    """Packets of one size, as the sink found them."""
+    """Packets of the sizes from `frame_bytes` to `last_bytes` that were tried, on one way.
 
+    Several sizes stand together where all of their packets arrived as they were sent.
+    """
+
+    way: str
     frame_bytes: Count
+    last_bytes: Count
     sent: Count
     delivered: Count
     damaged: Count = 0
@@ -39,6 +44,8 @@ class CheckFailover(Model):
     """What became of traffic when the neighbour that carried it fell silent."""
 
     node: str
+    direction: Literal["up", "down"]
+    """To the RSU, or from it."""
     silenced: str
     resumed_by: str | None
     outage_ns: int | None

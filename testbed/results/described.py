@@ -83,7 +83,7 @@ class Scenario(Model):
 
     name: str
     description: str
-    kind: Literal["node", "path"]
+    kind: Literal["node", "path", "checks"]
     form: Literal["quick", "full"]
     pairs: int
     warm_up_s: float

@@ -13,15 +13,17 @@ from typing import Any, Final, Literal
 
 from testbed.topology.model import Node, NodeSettings, Topology
 
-Kind = Literal["node", "path"]
+Kind = Literal["node", "path", "checks"]
 Direction = Literal["forth", "back", "both"]
 PassName = Literal["timing", "search", "counting"]
 TrialPass = Literal["timing", "counting"]
 GoalName = Literal["ndr", "pdr"]
 FrameSize = int | Literal["imix"]
 """Bytes of an inner Ethernet frame without checksum, or the Internet mix."""
+CheckKind = Literal["reachability", "group", "integrity", "failover"]
 
-KINDS: Final[tuple[Kind, ...]] = ("node", "path")
+KINDS: Final[tuple[Kind, ...]] = ("node", "path", "checks")
+CHECKS: Final[tuple[CheckKind, ...]] = ("reachability", "group", "integrity", "failover")
 DIRECTIONS: Final[tuple[Direction, ...]] = ("forth", "back", "both")
 PATHS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -126,6 +128,19 @@ class Searching:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Checks:
+    """What every variant goes through before it is measured.
+
+    `topology` is where reachability and group traffic are checked; None is a small cell, where
+    everything else always is. Traffic has to go on within `resume_within_s` of a failure.
+    """
+
+    which: tuple[CheckKind, ...] = CHECKS
+    topology: Topology | None = None
+    resume_within_s: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
     """How much of a scenario a run takes: its full form, or its quick one."""
 
@@ -156,6 +171,7 @@ class Scenario:
     targets: tuple[str, ...]
     full: Extent
     quick: Extent
+    checks: Checks = Checks()
     source: str | None = None
     text: str | None = field(default=None, repr=False)
 
