@@ -5,6 +5,7 @@ Pure. Must not know what comes of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from testbed import results
@@ -49,7 +50,7 @@ def described(scenario: Scenario, *, quick: bool) -> results.Scenario:
         ],
         frame_bytes=list(extent.frame_bytes),
         flows=scenario.flows,
-        variants=[_variant(scenario, variant, points[0], extent) for variant in scenario.variants],
+        variants=[_variant(scenario, variant, points, extent) for variant in scenario.variants],
         counting_s=None if extent.counting is None else extent.counting.trial_s,
         searching=None if extent.searching is None else _searching(extent.searching),
         targets=list(scenario.targets),
@@ -59,8 +60,10 @@ def described(scenario: Scenario, *, quick: bool) -> results.Scenario:
     )
 
 
-def _variant(scenario: Scenario, variant: Variant, point: Point, extent: Extent) -> results.Variant:
-    node = scenario.topology.node(point.nodes[0])
+def _variant(
+    scenario: Scenario, variant: Variant, points: Sequence[Point], extent: Extent
+) -> results.Variant:
+    node = scenario.topology.node(points[0].nodes[0]) if points else scenario.topology.nodes[0]
     settings = variant.settings(node)
     command = None
     if settings.is_program:

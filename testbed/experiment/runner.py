@@ -21,6 +21,7 @@ from typing import Final
 
 from agent.config import SLOW_VARIABLE
 from testbed import results
+from testbed.checks.suite import run_checks
 from testbed.experiment.described import described
 from testbed.experiment.feasible import require_feasible
 from testbed.experiment.rigs import Pins
@@ -122,7 +123,7 @@ def run_scenario(
             require_feasible(scenario, quick=quick)
             run.go()
         except BaseException as error:
-            if run.measured:
+            if run.measured or run.checks:
                 save_result(run.result(ended_by=error), output_dir)
             elif not resume:
                 journal.discard()
@@ -164,6 +165,7 @@ class _Run:
         self._left = {trial.id: trial for trial in self._plan}
         self._next_id = len(self._plan)
         self._seen: set[str] = set()
+        self.checks: list[results.Check] = []
         self._journal: RunJournal | None = None
         self._made: dict[int, results.Trial] = {}
         self._searches: dict[int, results.Search] = {}
@@ -198,6 +200,7 @@ class _Run:
         self._described = past.header.scenario
         self._environment = past.header.environment
         self._began -= past.elapsed_s
+        self.checks = list(past.checks)
         self._made = dict(past.trials)
         self._searches = dict(past.searches)
         self._notes.update(dict.fromkeys(past.notes))
@@ -210,9 +213,10 @@ class _Run:
         )
 
     def go(self) -> None:
-        """Every trial of the plan that is not made yet, point by point."""
+        """The checks, and every trial of the plan, that are not made yet; those point by point."""
         for name in self._stale:
             lifecycle.down(name)
+        self._check()
         with _pinned(self._tester_cpus):
             for name in self._extent.points:
                 planned = [trial for trial in self._plan if trial.point == name]
@@ -235,10 +239,36 @@ class _Run:
             scenario=self._described,
             topology=self._scenario.topology.to_json(),
             environment=environment,
+            checks=self.checks,
             trials=self.trials,
             searches=list(self._searches.values()),
             notes=list(self._notes),
         )
+
+    def _check(self) -> None:
+        """What every variant has to go through first. On all CPUs: nothing is timed here."""
+        wanted = self._scenario.checks
+        made = {(check.variant, check.kind) for check in self.checks}
+        variants = [
+            variant
+            for variant in self._scenario.variants
+            if any((variant.name, kind) not in made for kind in wanted.which)
+        ]
+        if not variants:
+            return
+        name = _testbed_name(self._scenario.name)
+        self._journaled.testbed(name)
+        found = run_checks(
+            variants,
+            wanted,
+            testbed=name,
+            quick=self._extent.form == "quick",
+            progress=self._tell,
+        )
+        for check in found:
+            if (check.variant, check.kind) not in made:
+                self._journaled.ended(check, elapsed_s=round(self._elapsed(), 3))
+                self.checks.append(check)
 
     def _measure(
         self, point: Point, planned: Sequence[PlannedTrial], searches: Sequence[PlannedSearch]

@@ -12,8 +12,9 @@ from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from testbed import targets
-from testbed.files.fields import Blank, Choice, JsonSchema, Text, refuse
+from testbed.files.fields import Blank, Choice, JsonSchema, refuse
 from testbed.files.validation import Strict
+from testbed.scenario.checks_file import TOPOLOGY, ChecksBody
 from testbed.scenario.markers import DURATION, FRAME, NAME, REPEATS, SENTENCE, WARM_UP
 from testbed.scenario.model import DIRECTIONS, KINDS, PASSES, PATHS
 from testbed.scenario.search_file import Search
@@ -203,7 +204,7 @@ class ScenarioFile(Extent):
     ] = ""
     topology: Annotated[
         str,
-        Text(pattern=r"[^\0]+", expected="a file, or the name of a shipped topology", longest=4096),
+        TOPOLOGY,
         Field(
             description="A topology file (relative to this one), or the name of a shipped one.",
             examples=["pair"],
@@ -214,7 +215,8 @@ class ScenarioFile(Extent):
         Choice(words=KINDS),
         Field(
             description="node: one node between generator and sink (RFC 2544's device under "
-            "test); path: from TAP to TAP, nodes all the way (its system under test)."
+            "test); path: from TAP to TAP, nodes all the way (its system under test); checks: "
+            "nothing is timed, only checked, reachability and group traffic in this topology."
         ),
     ] = "node"
     measure: Annotated[
@@ -222,17 +224,22 @@ class ScenarioFile(Extent):
         Field(
             description="What is measured. The first point of a node kind decides its claims.",
             examples=[{"obu-relay": {"node": "obu1", "path": "relay"}}],
-            json_schema_extra={"minProperties": 1},
+            default_factory=dict,
         ),
     ]
-    traffic: Annotated[Traffic, Field(description="What the tester sends.")]
+    traffic: Annotated[
+        Traffic | None, Field(description="What the tester sends, where anything is timed.")
+    ] = None
     variants: Annotated[
         dict[Annotated[str, NAME], Annotated[VariantBody, Blank(empty=dict)]],
         Field(
             description="What is compared, by name.",
-            json_schema_extra={"minProperties": 2},
+            json_schema_extra={"minProperties": 1},
         ),
     ]
+    checks: Annotated[
+        ChecksBody, Blank(empty=dict), Field(description="What every variant goes through first.")
+    ] = ChecksBody()
     targets: Annotated[
         list[Annotated[str, Choice(words=("all", *targets.BY_KEY))]],
         Field(

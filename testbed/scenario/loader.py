@@ -14,14 +14,14 @@ from typing import Literal, cast
 from testbed import shipped, targets
 from testbed.errors import InputError
 from testbed.files import yamlfile
-from testbed.files.document import Document, Place
+from testbed.files.document import Document, Place, dotted
 from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
 from testbed.files.validation import check
 from testbed.scenario import model as values
 from testbed.scenario.file import Extent, PointBody, Quick, ScenarioFile
 from testbed.scenario.searches import DEFAULTS, resolve_search
-from testbed.scenario.traffic_file import LoadBody
+from testbed.scenario.traffic_file import LoadBody, Traffic
 from testbed.scenario.variants import expand_variants, known_names, unknown
 from testbed.topology.loader import load_topology
 from testbed.topology.model import Node, Topology
@@ -30,6 +30,12 @@ DEFAULT_REPEATS = 10
 DEFAULT_TRIAL_S = 10.0
 DEFAULT_WARM_UP_S = 1.0
 DEFAULT_COUNTING_S = 2.0
+DEFAULT_RESUME_S = 3.0
+
+_TIMED = frozenset(
+    ("measure", "traffic", "targets", "repeats", "trial", "warm_up", "counting", "quick")
+)
+"""Keys that mean nothing where nothing is timed."""
 
 
 def load_scenario(path: str | Path, *, env: Mapping[str, str] | None = None) -> values.Scenario:
@@ -42,9 +48,19 @@ def load_scenario(path: str | Path, *, env: Mapping[str, str] | None = None) -> 
     found = _find(path)
     document = yamlfile.read(found, env=variables)
     file = check(ScenarioFile, document)
-    topology = _topology(file.topology, document, variables)
+    topology = _topology(file.topology, document, ("topology",), variables)
+    checked_in = file.checks.topology
+    checks = values.Checks(
+        which=tuple(kind for kind in values.CHECKS if kind in (file.checks.which or ()))
+        if file.checks.which is not None
+        else values.CHECKS,
+        topology=None
+        if checked_in is None
+        else _topology(checked_in, document, ("checks", "topology"), variables),
+        resume_within_s=file.checks.resume_within or DEFAULT_RESUME_S,
+    )
     text = Path(found).read_text() if str(found) != yamlfile.STDIN else None
-    return _Resolver(file, document, topology).scenario(text)
+    return _Resolver(file, document, topology, checks).scenario(text)
 
 
 def _find(path: str | Path) -> str | Path:
@@ -63,14 +79,14 @@ def _find(path: str | Path) -> str | Path:
     )
 
 
-def _topology(text: str, document: Document, env: Mapping[str, str]) -> Topology:
+def _topology(text: str, document: Document, place: Place, env: Mapping[str, str]) -> Topology:
     beside = Path(document.file).parent / text
     path = str(beside) if beside.is_file() else text
     if path == text and not (os.path.isfile(text) or shipped.find("topologies", text)):
         known = shipped.names("topologies")
         raise document.error(
-            ("topology",),
-            f"topology: there is no such file, and no shipped topology of that name"
+            place,
+            f"{dotted(place)}: there is no such file, and no shipped topology of that name"
             f"{did_you_mean(text, known)}",
             value=text,
             expected="a file, or one of " + ", ".join(known),
@@ -79,20 +95,31 @@ def _topology(text: str, document: Document, env: Mapping[str, str]) -> Topology
 
 
 class _Resolver:
-    def __init__(self, file: ScenarioFile, document: Document, topology: Topology) -> None:
+    def __init__(
+        self, file: ScenarioFile, document: Document, topology: Topology, checks: values.Checks
+    ) -> None:
         self._file = file
         self._document = document
         self._topology = topology
+        self._checks = checks
         self._problems = Problems(document)
-        self._loads = list(file.traffic.loads)
+        self._traffic = file.traffic or Traffic(loads={}, frame_sizes=[])
+        self._loads = list(self._traffic.loads)
 
     def scenario(self, text: str | None) -> values.Scenario:
+        if self._file.kind == "checks":
+            return self._only_checks(text)
+        said = self._file.model_fields_set
         for key, what in (("measure", "point to measure"), ("variants", "variant")):
-            if not getattr(self._file, key):
+            if key not in said:
+                self._problems.add((), f"the key {key!r} is missing")
+            elif not getattr(self._file, key):
                 self._problems.add((key,), "is empty", expected=f"at least one {what}")
-        if not self._loads:
+        if self._file.traffic is None:
+            self._problems.add((), "the key 'traffic' is missing")
+        elif not self._loads:
             self._problems.add(("traffic", "loads"), "is empty", expected="at least one load")
-        if not self._file.traffic.frame_sizes:
+        elif not self._traffic.frame_sizes:
             self._problems.add(("traffic", "frame_sizes"), "is empty", expected="at least one size")
         points = tuple(self._point(name, body) for name, body in self._file.measure.items())
         variants = tuple(
@@ -112,12 +139,56 @@ class _Resolver:
             kind=cast(values.Kind, self._file.kind),
             topology=self._topology,
             points=points,
-            loads=tuple(_load(name, body) for name, body in self._file.traffic.loads.items()),
-            flows=self._file.traffic.flows,
+            loads=tuple(_load(name, body) for name, body in self._traffic.loads.items()),
+            flows=self._traffic.flows,
             variants=variants,
             targets=tuple(target.key for target in targets.select(self._file.targets)),
             full=full,
             quick=quick,
+            checks=self._checks,
+            source=self._document.file,
+            text=text,
+        )
+
+    def _only_checks(self, text: str | None) -> values.Scenario:
+        """A scenario that times nothing: variants, and what they are checked for."""
+        for key in sorted(self._file.model_fields_set & _TIMED):
+            self._problems.add(
+                (key,), "has no meaning in a scenario of kind checks", expected="node or path"
+            )
+        if not self._file.variants:
+            self._problems.add(("variants",), "is empty", expected="at least one variant")
+        if not self._checks.which:
+            self._problems.add(("checks", "which"), "is empty", expected="at least one check")
+        variants = tuple(
+            expand_variants(
+                self._file.variants, self._problems, (), self._topology.nodes, compared=False
+            )
+        )
+        self._problems.raise_any()
+        full = values.Extent(
+            form="full",
+            points=(),
+            loads=(),
+            frame_bytes=(),
+            pairs=0,
+            trial_s={},
+            warm_up_s=0.0,
+            counting=None,
+        )
+        return values.Scenario(
+            name=self._file.name,
+            description=" ".join(self._file.description.split()),
+            kind="checks",
+            topology=self._topology,
+            points=(),
+            loads=(),
+            flows=0,
+            variants=variants,
+            targets=(),
+            full=full,
+            quick=replace(full, form="quick"),
+            checks=replace(self._checks, topology=self._checks.topology or self._topology),
             source=self._document.file,
             text=text,
         )
@@ -234,7 +305,7 @@ class _Resolver:
             form="full",
             points=tuple(file.measure),
             loads=tuple(self._loads),
-            frame_bytes=tuple(file.traffic.frame_sizes),
+            frame_bytes=tuple(self._traffic.frame_sizes),
             above=None,
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -57,20 +58,25 @@ def expand_variants(
     problems: Problems,
     loads: Sequence[str],
     nodes: Sequence[Node],
+    *,
+    compared: bool = True,
 ) -> Iterator[Variant]:
-    """Every variant that is compared, in the order of the file; errors go to `problems`.
+    """Every variant, in the order of the file; errors go to `problems`.
 
-    `nodes` are those under test: what a variant says must mean something to one of them.
+    `nodes` are those under test: what a variant says must mean something to one of them. Where
+    variants are not `compared` with each other there may be one, and the first is the baseline if
+    none says that it is.
     """
     place: Place = ("variants",)
     baselines = [name for name, body in bodies.items() if body.baseline]
-    if bodies and len(baselines) != 1:
+    first = next(iter(bodies), None) if not compared and not baselines else None
+    if bodies and len(baselines) != 1 and first is None:
         problems.add(
             place,
             f"{' and '.join(baselines)} are baselines" if baselines else "none is the baseline",
             expected="baseline: true at exactly one variant",
         )
-    if len(bodies) == 1 and not next(iter(bodies.values())).sweep:
+    if compared and len(bodies) == 1 and not next(iter(bodies.values())).sweep:
         problems.add(place, "one variant only", expected="at least two to compare")
     names: set[str] = set()
     for name in bodies:
@@ -78,7 +84,7 @@ def expand_variants(
             if variant.name in names:
                 problems.add((*place, name), f"there are two variants {variant.name!r}")
             names.add(variant.name)
-            yield variant
+            yield replace(variant, baseline=True) if name == first and len(names) == 1 else variant
 
 
 class _Expansion:
