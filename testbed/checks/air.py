@@ -48,18 +48,24 @@ def data(aired: Sequence[Seen]) -> Iterator[OnAir]:
 
 
 def tails(aired: Sequence[Seen]) -> list[str]:
-    """For each node that sent frames with a tail: how many, and how long they were."""
+    """How many data frames had a tail, whose they were, and how long; nothing if none had."""
     sent: Counter[str] = Counter()
-    tailed: dict[str, list[OnAir]] = {}
+    tailed: Counter[str] = Counter()
+    longest = most = 0
     for message in data(aired):
         sent[message.sender] += 1
         if message.tail:
-            tailed.setdefault(message.sender, []).append(message)
+            tailed[message.sender] += 1
+            longest = max(longest, message.frame_bytes)
+            most = max(most, message.tail)
+    if not tailed:
+        return []
+    by_node = ", ".join(f"{name} {count} of {sent[name]}" for name, count in sorted(tailed.items()))
     return [
-        f"{len(messages)} of {sent[name]} data frames that {name} put on the air have other bytes "
-        f"behind the packet: frames of up to {max(m.frame_bytes for m in messages)} bytes, up to "
-        f"{max(m.tail for m in messages)} of them tail"
-        for name, messages in sorted(tailed.items())
+        (
+            f"of {sent.total()} data frames on the air {tailed.total()} had other bytes behind the "
+            f"packet, up to {most} in frames of up to {longest} bytes ({by_node})"
+        )
     ]
 
 
@@ -80,20 +86,15 @@ def copies(
     said = []
     for size, messages in of_size.items():
         frames = sum(one == size for one in sizes.values())
-        text = (
-            f"{sender} put {len(messages)} of {frames * len(names)} copies of group frames of "
-            f"{size} bytes on the air"
-        )
+        text = f"{len(messages)} of {frames * len(names)} copies of {size} bytes"
         if messages:
             to = sorted({names.get(m.receiver, m.receiver.hex(":")) for m in messages})
-            text += f", to {', '.join(to)}"
+            text += f" (to {', '.join(to)})"
         joined = [message for message in messages if message.tail]
         if joined:
-            text += (
-                f"; {len(joined)} with a tail, in frames of up to "
-                f"{max(m.frame_bytes for m in joined)} bytes"
-            )
-        said.append(text)
+            longest = max(message.frame_bytes for message in joined)
+            text += f", {len(joined)} of them with a tail, in frames of up to {longest} bytes"
+        said.append(f"{sender} put on the air {text}")
     return said
 
 

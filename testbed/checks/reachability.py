@@ -127,16 +127,16 @@ class _Group:
         ]
 
     def why(self) -> str:
-        said = []
+        alike: dict[tuple[int, int], list[str]] = {}
         for obu in self._obus:
-            lacking = len(self._sizes) - len(self._whole[obu])
-            if lacking:
-                spoiled = self._spoiled[obu]
-                said.append(
-                    f"{obu} got {len(self._whole[obu])} of {len(self._sizes)} whole"
-                    + (f" and {len(spoiled)} damaged" if spoiled else "")
-                )
-        return f"of the group frames of {self._rsu}, " + ", ".join(said)
+            whole = len(self._whole[obu])
+            if whole < len(self._sizes):
+                alike.setdefault((whole, len(self._spoiled[obu])), []).append(obu)
+        return f"of {len(self._sizes)} group frames of {self._rsu}, " + ", ".join(
+            f"{' and '.join(obus)} got {whole} whole"
+            + (f" and {spoiled} damaged" if spoiled else "")
+            for (whole, spoiled), obus in alike.items()
+        )
 
     def seen(self) -> list[str]:
         nodes = (self._site.topology.node(obu) for obu in self._obus)

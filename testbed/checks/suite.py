@@ -135,7 +135,8 @@ class _Subject:
             if why is not None:
                 return [self._made(kind, time.monotonic() - begun, why=why) for kind in kinds]
             why = self._site.wait_joined(_JOIN_S)
-            return list(self._make(kinds) if why is None else self._unjoined(kinds, why))
+            made = list(self._make(kinds) if why is None else self._unjoined(kinds, why))
+        return self._with_deaths(made)
 
     def _open(self) -> str | None:
         """Open the site as soon as every TAP is there; why not, if that takes too long."""
@@ -151,6 +152,24 @@ class _Subject:
                 time.sleep(_AGAIN_S)
             else:
                 return None
+
+    def _with_deaths(self, made: list[Check]) -> list[Check]:
+        """A node that died is why whatever failed did; if nothing did, its death is a failure."""
+        dead = self._dead()
+        if dead is None:
+            return made
+        guilty = [check for check in made if not check.passed] or made[-1:]
+        return [
+            check.model_copy(
+                update={
+                    "passed": False,
+                    "why": "; ".join(text for text in (dead, check.why) if text),
+                }
+            )
+            if check in guilty
+            else check
+            for check in made
+        ]
 
     def _dead(self) -> str | None:
         with self._lock:

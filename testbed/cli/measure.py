@@ -42,7 +42,8 @@ fail_on_option = click.option(
     metavar="WORDS",
     callback=_words(*FAIL_ON),
     help="End with 3 if there is one of these, with commas between them: missed (a target), "
-    "inconclusive (a target), failed-check (a variant that does not do what it must).",
+    "inconclusive (a target), failed-check (a variant that does not do what it must; missed "
+    "holds it too).",
 )
 
 
@@ -82,9 +83,10 @@ def run(
 ) -> None:
     """Measure, compare, and check the documented targets.
 
-    SCENARIO is a path, or the name of a shipped scenario (batching). Brings its topology up, makes
-    all trials, takes it down, writes the result and its report, and prints the targets with their
-    verdicts. What cannot work here is said before anything is made.
+    SCENARIO is a path, or the name of a shipped scenario (batching). Checks every variant,
+    brings the topology up, makes all trials, takes it down, writes the result and its report, and
+    prints the targets with their verdicts. What cannot work here is said before anything is made.
+    A scenario that only checks (reachability) ends with 3 if a check fails.
 
     Ctrl-C undoes everything; what was measured until then is written all the same, and --resume
     goes on from there, also after a crash: with the same scenario, program and machine, which
@@ -224,12 +226,16 @@ def report(
 
 
 def _check(result: Result, fail_on: frozenset[str]) -> None:
-    """`Missed` where there is something that the command shall fail on."""
+    """`Missed` where there is something that the command shall fail on.
+
+    A failed check is a miss as well, and of a scenario that only checks it is one in any case.
+    """
     from testbed.errors import Missed
     from testbed.measure.statistics import assess
 
     found = [one for one in assess(result) if one.verdict in fail_on and not one.target.potential]
-    broken = [one for one in result.checks if not one.passed and FAILED_CHECK in fail_on]
+    strict = "missed" in fail_on or FAILED_CHECK in fail_on or result.scenario.kind == "checks"
+    broken = [one for one in result.checks if strict and not one.passed]
     said = []
     if found:
         said.append(

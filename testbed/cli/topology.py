@@ -102,10 +102,18 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
                     {"name": variant.name, "baseline": variant.baseline, **variant.overrides}
                     for variant in scenario.variants
                 ],
+                "checks": list(scenario.checks.which),
                 "targets": list(scenario.targets),
                 **extents,
             }
         )
+        return
+    if scenario.kind == "checks":
+        console.print_table(
+            ("variant", "checks"),
+            ((variant.name, ", ".join(scenario.checks.which)) for variant in scenario.variants),
+        )
+        console.note(f"{scenario.name}: on {scenario.topology.name}, nothing timed: valid")
         return
     counted: dict[tuple[str, str, str, str], dict[str, int]] = {}
     for name, plan in plans.items():

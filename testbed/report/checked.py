@@ -13,8 +13,8 @@ from testbed.results import Check, CheckPair, CheckSize, Result
 
 _ALL = "all"
 _SELF = "·"
-_APART = ""
-"""Of two nodes that the protocol does not join."""
+_APART, _SOME = "(–)", "(some)"
+"""Of two nodes that the protocol does not join: nothing came, or something all the same."""
 _NAMES = {"ipv4": "v4", "ipv6": "v6", "group": "group"}
 
 
@@ -23,9 +23,10 @@ def checks(result: Result) -> Section:
     if not result.checks:
         return Section(title="Correct before fast")
     blocks: list[Block] = [_outcome(result.checks)]
-    troubles = tuple(_troubles(result.checks))
-    if troubles:
-        blocks.append(Bullets(items=troubles))
+    found = tuple(troubles(result.checks))
+    if found and result.scenario.kind == "checks":
+        # Else they stand on the first screen.
+        blocks.append(Bullets(items=found))
     blocks += _matrices([check for check in result.checks if check.kind == "reachability"])
     blocks += _matrices([check for check in result.checks if check.kind == "group"])
     blocks += _sizes(result.checks)
@@ -57,13 +58,13 @@ def _passed(made: Sequence[Check]) -> Cell:
     return Cell(f"failed{of}", Tone.BAD)
 
 
-def _troubles(made: Sequence[Check]) -> Iterator[str]:
+def troubles(made: Sequence[Check]) -> Iterator[str]:
+    """What is wrong with each check that failed, and what a capture shows of it."""
     for check in made:
         if not check.passed:
             why = check.why or "no reason given"
-            yield f"{check.variant}, {check.kind} in {check.topology}: {why}."
-            for seen in check.seen:
-                yield f"{check.variant}, {check.kind}, seen on the wire: {seen}."
+            seen = f" Seen: {'; '.join(check.seen)}." if check.seen else ""
+            yield f"{check.variant}, {check.kind} in {check.topology}: {why}.{seen}"
 
 
 def _matrices(made: Sequence[Check]) -> Iterator[Table]:
@@ -80,7 +81,8 @@ def _matrices(made: Sequence[Check]) -> Iterator[Table]:
             rows=matrix.rows,
             title=f"{what} in {topology}: {', '.join(dict.fromkeys(variants))}",
             note="From the node of the row to that of the column: “all” is that every packet of "
-            "every kind arrived, else how many of how many.",
+            "every kind arrived, else how many of how many; in brackets, a pair that the protocol does "
+            "not join.",
         )
 
 
@@ -108,7 +110,8 @@ def _pair(same: bool, pairs: Sequence[CheckPair]) -> Cell:
         return Cell(_SELF, Tone.FAINT)
     expected = [pair for pair in pairs if pair.expected]
     if not expected:
-        return Cell(_APART, Tone.FAINT)
+        # Asked all the same, and no failure if nothing came.
+        return Cell(_SOME if any(pair.received for pair in pairs) else _APART, Tone.FAINT)
     if all(pair.received >= pair.sent > 0 for pair in expected):
         return Cell(_ALL, Tone.GOOD)
     one_family = len({pair.family for pair in expected}) == 1
@@ -121,50 +124,53 @@ def _pair(same: bool, pairs: Sequence[CheckPair]) -> Cell:
 
 
 def _sizes(made: Sequence[Check]) -> Iterator[Table]:
-    rows = Rows()
+    """Sizes by variant and way; variants of which all is the same share rows."""
+    alike: dict[tuple[CheckSize, ...], list[str]] = {}
     for check in made:
-        if not check.sizes:
-            continue
+        if check.sizes:
+            alike.setdefault(tuple(check.sizes), []).append(check.variant)
+    rows = Rows()
+    for sizes, variants in alike.items():
         rows.group()
-        # Sizes of which nothing was harmed need no row each.
-        for sizes in _runs(check):
-            low, high = sizes[0].frame_bytes, sizes[-1].frame_bytes
-            text = count(low) if low == high else f"{count(low)}…{count(high)}"
-            whole = all(s.delivered == s.sent and not _harm(s) for s in sizes)
-            rows.add(
-                check.variant,
-                text,
-                count(sum(s.sent for s in sizes)),
-                Cell(count(sum(s.delivered for s in sizes)), Tone.GOOD if whole else Tone.BAD),
-                *(
-                    Cell(count(n), Tone.BAD if n else Tone.PLAIN)
-                    for n in (
-                        sum(s.damaged for s in sizes),
-                        sum(s.truncated for s in sizes),
-                        sum(s.tailed for s in sizes),
-                    )
-                ),
-            )
+        name = ", ".join(variants)
+        for way in dict.fromkeys(size.way for size in sizes):
+            there = sorted((s for s in sizes if s.way == way), key=lambda size: size.frame_bytes)
+            for run in _runs(there):
+                rows.add(name, way, *_size(run))
+                name = ""
+                way = ""
     if len(rows):
         yield rows.table(
-            ("<variant", "frame bytes", "sent", "whole", "damaged", "cut", "with a tail"),
+            ("<variant", "<way", "frame bytes", "sent", "whole", "damaged", "cut", "with a tail"),
             title="Payload integrity",
         )
 
 
-def _runs(check: Check) -> Iterator[list[CheckSize]]:
-    """Neighbouring sizes that are all whole stand together, others each by itself."""
+def _size(run: Sequence[CheckSize]) -> Iterator[str | Cell]:
+    low, high = run[0].frame_bytes, run[-1].last_bytes
+    whole = all(map(_whole, run))
+    yield count(low) if low == high else f"{count(low)}…{count(high)}"
+    yield count(sum(one.sent for one in run))
+    yield Cell(count(sum(one.delivered for one in run)), Tone.GOOD if whole else Tone.BAD)
+    for harm in ("damaged", "truncated", "tailed"):
+        total = sum(int(getattr(one, harm)) for one in run)
+        yield Cell(count(total), Tone.BAD if total else Tone.PLAIN)
+
+
+def _runs(sizes: Sequence[CheckSize]) -> Iterator[list[CheckSize]]:
+    """Neighbouring sizes that are all whole stand together, and those that are not do."""
     run: list[CheckSize] = []
-    for size in sorted(check.sizes, key=lambda one: one.frame_bytes):
-        if size.delivered == size.sent and not _harm(size):
-            run.append(size)
-            continue
-        if run:
+    for size in sizes:
+        if run and _whole(size) is not _whole(run[-1]):
             yield run
             run = []
-        yield [size]
+        run.append(size)
     if run:
         yield run
+
+
+def _whole(size: CheckSize) -> bool:
+    return size.delivered == size.sent and not _harm(size)
 
 
 def _harm(size: CheckSize) -> int:
@@ -174,11 +180,12 @@ def _harm(size: CheckSize) -> int:
 def _failovers(made: Sequence[Check]) -> Iterator[Table]:
     rows = Rows()
     for check in made:
+        rows.group()
         for one in check.failovers:
             outage = None if one.outage_ns is None else one.outage_ns / 1e6
             rows.add(
                 check.variant,
-                one.node,
+                f"{one.node} {'→' if one.direction == 'up' else '←'} RSU",
                 one.silenced,
                 Cell(one.resumed_by or "never", Tone.PLAIN if one.resumed_by else Tone.BAD),
                 number(outage),
@@ -186,6 +193,8 @@ def _failovers(made: Sequence[Check]) -> Iterator[Table]:
             )
     if len(rows):
         yield rows.table(
-            ("<variant", "<node", "<fell silent", "<resumed by", "outage, ms", "lost"),
+            ("<variant", "<traffic", "<fell silent", "<resumed by", "outage, ms", "lost"),
             title="Failover",
+            note="Heartbeats came every 100 ms, and a neighbour that is silent for 5 of them has "
+            "gone. A few ms mean that this traffic did not go by the one that fell silent.",
         )

@@ -152,21 +152,26 @@ def method(result: Result) -> Section:
     scenario, environment = result.scenario, result.environment
     variants = Rows()
     shown = _differing(scenario.variants)
+    timed = scenario.kind != "checks"
     for variant in scenario.variants:
         variants.add(
-            variant.name + (" (baseline)" if variant.baseline else ""),
+            variant.name + (" (baseline)" if variant.baseline and timed else ""),
             *(str(variant.settings.get(key, NOTHING)) for key in shown),
-            ", ".join(variant.passes),
+            *((", ".join(variant.passes),) if timed else ()),
         )
+    settings = (f"<{key.replace('_', ' ')}" for key in shown)
+    listed = variants.table(
+        ("<variant", *settings, *(("<passes",) if timed else ())),
+        note="Settings that all variants share are not listed.",
+    )
     programs = _programs(scenario.variants)
+    about = (listed, *([programs] if programs is not None else []))
+    if not timed:
+        return Section(title="How it was done", blocks=about)
     return Section(
         title="How it was done",
         blocks=(
-            variants.table(
-                ("<variant", *(f"<{key.replace('_', ' ')}" for key in shown), "<passes"),
-                note="Settings that all variants share are not listed.",
-            ),
-            *([programs] if programs is not None else []),
+            *about,
             line(
                 f"Frames of {', '.join(map(in_words, scenario.frame_bytes))} in "
                 f"{scenario.flows} flow{'s' if scenario.flows > 1 else ''}; the variants alternate "

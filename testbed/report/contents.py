@@ -28,4 +28,12 @@ def contents(result: Result) -> tuple[Section, ...]:
         "method": conditions.method(result),
         "environment": conditions.environment(result),
     }
+    if result.scenario.kind == "checks":
+        # Where there is nothing else, they belong on the first screen.
+        order = (
+            "summary",
+            "checks",
+            *(key for key in sections if key not in ("summary", "checks")),
+        )
+        sections = {key: sections[key] for key in order}
     return tuple(replace(section, key=key) for key, section in sections.items() if section.blocks)

@@ -151,7 +151,8 @@ def _outcome(result: Result, finding: Finding) -> tuple[Outcome, str]:
         trial.marked(mark) for trial in _behind(result, finding) for mark in _WRONG
     ):
         return "error", said
-    if finding.verdict is Verdict.MISSED and not finding.target.potential:
+    lost = finding.verdict in (Verdict.MISSED, Verdict.FAILED_CHECKS)
+    if lost and not finding.target.potential:
         return "failure", said
     if finding.pairs_needed:
         said += f"; about {finding.pairs_needed} pairs would decide it"

@@ -17,6 +17,7 @@ from testbed.measure.statistics import (
     assess,
     failed_checks,
 )
+from testbed.report import checked
 from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
 from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
 from testbed.results import Point, Result
@@ -44,16 +45,21 @@ def summary(result: Result) -> Section:
     """What was claimed, what was found, and the verdict."""
     findings = assess(result)
     blocks: list[Block] = [_about(result)]
+    only_checks = result.scenario.kind == "checks"
     if result.interrupted:
         blocks.append(line(Cell("The run was stopped before its end.", Tone.BAD)))
     if result.checks:
         blocks.append(_checked(result))
+        troubles = tuple(checked.troubles(result.checks))
+        if troubles and not only_checks:
+            blocks.append(Bullets(items=troubles))
     if findings:
         blocks += [_headline(findings), _verdicts(findings)]
         reasons = _reasons(findings)
         if reasons.items:
             blocks.append(reasons)
-    return Section(title=f"{result.scenario.name}: claimed and found", blocks=tuple(blocks))
+    found = "checked and found" if only_checks else "claimed and found"
+    return Section(title=f"{result.scenario.name}: {found}", blocks=tuple(blocks))
 
 
 def point_text(point: Point) -> str:
@@ -66,6 +72,14 @@ def point_text(point: Point) -> str:
 
 def _about(result: Result) -> Line:
     scenario, environment = result.scenario, result.environment
+    where = (
+        f"{scenario.form} form, {seconds(result.elapsed_s)} in all, on "
+        f"{environment.cpus} × {environment.cpu_model}, Linux {environment.kernel}, "
+        f"{result.started[:10]}."
+    )
+    if scenario.kind == "checks":
+        names = ", ".join(variant.name for variant in scenario.variants)
+        return line(Cell(names, Tone.STRONG), f" — checked, nothing timed; {where}")
     candidates = [v.name for v in scenario.variants if not v.baseline and "timing" in v.passes]
     points: dict[str, list[str]] = {}
     for point in scenario.points:
@@ -78,9 +92,7 @@ def _about(result: Result) -> Line:
     return line(
         Cell(f"{' and '.join(candidates) or NOTHING} against {result.baseline.name}", Tone.STRONG),
         f" — under test: {under_test}. {scenario.pairs} pair"
-        f"{'s' if scenario.pairs > 1 else ''} of trials in the {scenario.form} form, "
-        f"{seconds(result.elapsed_s)} in all, on {environment.cpus} × {environment.cpu_model}, "
-        f"Linux {environment.kernel}, {result.started[:10]}.",
+        f"{'s' if scenario.pairs > 1 else ''} of trials in the {where}",
     )
 
 
@@ -109,6 +121,8 @@ def _checked(result: Result) -> Line:
             Cell("passed", Tone.GOOD),
             f" {_number_of(len(result.checks), 'check')} of what arrives and who is reached.",
         )
+    if result.scenario.kind == "checks":
+        return line(Cell(f"{' and '.join(broken)} failed.", Tone.BAD))
     return line(
         Cell("No figure counts as a success", Tone.BAD),
         " of "

@@ -21,6 +21,7 @@ TONES = {
     Verdict.MISSED: Tone.BAD,
     Verdict.INCONCLUSIVE: Tone.DOUBT,
     Verdict.NOT_MEASURED: Tone.FAINT,
+    Verdict.FAILED_CHECKS: Tone.BAD,
 }
 
 PATHS = {

@@ -198,6 +198,8 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
     The rules: at least five pairs, trials of at least 2 s and of 10 s in a full run; RFC 2544 asks
     for 60 s.
     """
+    if scenario.kind == "checks":
+        return _checks_shortfalls(scenario, quick=quick)
     extent, full = scenario.extent(quick=quick), scenario.full
     pairs = "1 pair" if extent.pairs == 1 else f"{extent.pairs} pairs"
     said = []
@@ -238,7 +240,13 @@ def shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
                 f"full form takes {full_counting.repeats} × {full_counting.trial_s:g} s"
             )
     said += _search_shortfalls(extent.searching, full.searching)
-    return tuple(said)
+    return (*said, *_checks_shortfalls(scenario, quick=quick))
+
+
+def _checks_shortfalls(scenario: Scenario, *, quick: bool) -> tuple[str, ...]:
+    if quick and "integrity" in scenario.checks.which:
+        return ("checked with some frame sizes, the full form with every one",)
+    return ()
 
 
 def _search_shortfalls(searching: Searching | None, full: Searching | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ TESTBED = (sys.executable, "-m", "testbed")
 TINY = """\
 name: tbttiny
 topology: pair
+checks: {which: []}
 measure:
   relay: { node: obu1, path: relay }
 traffic:

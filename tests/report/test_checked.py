@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from made_results import pairs, result
 
+from testbed.cli.measure import _check
+from testbed.errors import Missed
 from testbed.measure.statistics import Verdict, assess, compare_searches, searched_places
 from testbed.report.blocks import Table
 from testbed.report.checked import checks
@@ -53,19 +55,20 @@ def test_fast_and_correct_is_a_success() -> None:
 
 def test_a_fast_variant_that_fails_a_check_gets_no_success() -> None:
     run = faster(reach("per-packet"), reach("batched", ("rsu1", "obu2"), ("obu1", "obu2")))
-    assert cpu(run).verdict is Verdict.MISSED
+    assert cpu(run).verdict is Verdict.FAILED_CHECKS
     assert cpu(run).reason == (
-        "batched failed its check of reachability (2 of 12 pairs had no answer): no figure of it "
-        "counts as a success (the figure alone: met)"
+        "batched failed its check of reachability: no figure of it counts as a success "
+        "(the figure alone: met)"
     )
     text = render_markdown(run)
     first = text[: text.index("## What this quick run falls short of")]
     assert "**No figure counts as a success** of batched, which failed reachability." in first
+    assert "2 of 12 pairs had no answer. Seen: one frame of 1024 bytes where" in first
 
 
 def test_better_than_a_broken_baseline_is_no_success() -> None:
     run = faster(reach("per-packet", ("rsu1", "obu2")), reach("batched"))
-    assert cpu(run).verdict is Verdict.INCONCLUSIVE
+    assert cpu(run).verdict is Verdict.FAILED_CHECKS
     assert "better than a broken baseline is no success" in cpu(run).reason
 
 
@@ -94,16 +97,22 @@ def test_who_is_not_reached_is_seen() -> None:
 
 
 def test_sizes_that_came_whole_stand_together() -> None:
-    sizes = [{"frame_bytes": n, "sent": 5, "delivered": 5} for n in (60, 61, 500, 1435, 1436)]
-    sizes[2] = {"frame_bytes": 500, "sent": 5, "delivered": 4, "tailed": 1}
+    way = {"way": "obu1 → rsu1", "sent": 5}
+    sizes = [
+        {**way, "frame_bytes": 60, "last_bytes": 61, "sent": 10, "delivered": 10},
+        {**way, "frame_bytes": 500, "last_bytes": 500, "delivered": 4, "tailed": 1},
+        {**way, "frame_bytes": 501, "last_bytes": 501, "delivered": 4, "tailed": 1},
+        {**way, "frame_bytes": 1435, "last_bytes": 1436, "sent": 10, "delivered": 10},
+    ]
     check = Check.model_validate(
         {"variant": "batched", "kind": "integrity", "topology": "pair", "passed": False,
          "why": "one size had a tail", "sizes": sizes}
     )  # fmt: skip
     (table,) = [one for one in tables(faster(check)) if one.title == "Payload integrity"]
-    assert [[cell.text for cell in row[1:4]] for row in table.rows] == [
+    assert [cell.text for cell in table.rows[0][:2]] == ["batched", "obu1 → rsu1"]
+    assert [[cell.text for cell in row[2:5]] for row in table.rows] == [
         ["60…61", "10", "10"],
-        ["500", "5", "4"],
+        ["500…501", "10", "8"],
         ["1\u00a0435…1\u00a0436", "10", "10"],
     ]
 
@@ -111,11 +120,61 @@ def test_sizes_that_came_whole_stand_together() -> None:
 def test_a_traffic_that_never_resumes_has_no_outage() -> None:
     check = Check.model_validate(
         {"variant": "batched", "kind": "failover", "topology": "line", "passed": False,
-         "failovers": [{"node": "obu2", "silenced": "obu1", "resumed_by": None,
+         "failovers": [{"node": "obu2", "direction": "up", "silenced": "obu1", "resumed_by": None,
                         "outage_ns": None, "lost": 70}]}
     )  # fmt: skip
     (table,) = [one for one in tables(faster(check)) if one.title == "Failover"]
-    assert [cell.text for cell in table.rows[0]] == ["batched", "obu2", "obu1", "never", "–", "70"]
+    assert [cell.text for cell in table.rows[0]] == [
+        "batched", "obu2 → RSU", "obu1", "never", "–", "70",
+    ]  # fmt: skip
+
+
+def test_pairs_that_the_protocol_does_not_join_are_told_from_lost_ones() -> None:
+    apart = {"family": "ipv4", "expected": False, "sent": 2}
+    check = Check.model_validate(
+        {"variant": "batched", "kind": "reachability", "topology": "line", "passed": True,
+         "pairs": [
+             {**apart, "source": "rsu1", "destination": "obu2", "received": 0},
+             {**apart, "source": "obu2", "destination": "rsu1", "expected": True, "received": 2},
+             {**apart, "source": "obu1", "destination": "obu2", "received": 1},
+         ]}
+    )  # fmt: skip
+    (table,) = [one for one in tables(faster(check)) if (one.title or "").startswith("Who")]
+    shown = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    assert [column.title for column in table.columns][1:] == ["rsu1", "obu2"]
+    assert shown == {"rsu1": ["·", "(–)"], "obu2": ["all", "·"], "obu1": ["(–)", "(some)"]}
+
+
+def only_checks(*made: Check) -> Result:
+    return result(
+        [], kind="checks", pairs=0, loads=[], points=[], frame_bytes=[], flows=0, targets=[],
+        counting_s=None, shortfalls=[], checks=list(made),
+    )  # fmt: skip
+
+
+def test_where_nothing_is_timed_the_checks_are_the_first_screen() -> None:
+    run = only_checks(reach("per-packet"), reach("batched", ("rsu1", "obu2")))
+    text = render_markdown(run)
+    assert text.startswith("# batching: checked and found")
+    assert "**batched failed.**" in text
+    sections = [line for line in text.splitlines() if line.startswith("## ")]
+    assert sections[0].startswith("## Correct before fast")
+    assert "None" not in text
+
+
+@pytest.mark.parametrize("fail_on", [(), ("missed",), ("failed-check",), ("inconclusive",)])
+def test_a_failed_check_ends_the_command_where_it_should(fail_on: tuple[str, ...]) -> None:
+    words = frozenset(fail_on)
+    _check(result([], targets=[], checks=[reach("batched")]), words)
+    timed = result([], targets=[], checks=[reach("batched", ("rsu1", "obu2"))])
+    if words & {"missed", "failed-check"}:
+        with pytest.raises(Missed, match="batched reachability"):
+            _check(timed, words)
+    else:
+        _check(timed, words)
+    with pytest.raises(Missed, match="batched reachability"):
+        _check(only_checks(reach("batched", ("rsu1", "obu2"))), words)
+    _check(only_checks(reach("batched")), words)
 
 
 def search(variant: str, pair: int, ndr: float, *, limited: bool = False) -> Search:

@@ -29,6 +29,7 @@ from testbed.scenario.model import Scenario
 SCENARIO = """\
 name: NAME
 topology: pair
+checks: {which: []}
 measure:
   relay: {node: obu1, path: relay}
   other: {node: obu1, path: wire-to-tap}

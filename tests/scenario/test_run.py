@@ -24,6 +24,7 @@ from testbed.scenario.model import Scenario
 TINY = """\
 name: tiny
 topology: pair
+checks: {which: []}
 measure:
   relay: {node: obu1, path: relay}
 traffic:

@@ -15,6 +15,7 @@ from testbed.scenario.loader import load_scenario
 SMALL = """\
 name: lossy
 topology: pair
+checks: {which: []}
 measure:
   relay: {node: obu1, path: relay}
   to-tap: {node: obu1, path: wire-to-tap}

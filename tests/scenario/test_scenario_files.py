@@ -104,6 +104,7 @@ def test_the_quick_form_takes_less(tmp_path: Path) -> None:
         "5 pairs of trials where the full form takes 10",
         "trials of 1 s; the rules ask for at least 2 s, and for 10 s in a full run, RFC 2544 60 s",
         "no timed trials at low load",
+        "checked with some frame sizes, the full form with every one",
     )
     assert shortfalls(made, quick=False) == ()
 

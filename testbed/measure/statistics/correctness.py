@@ -14,10 +14,9 @@ def failed_checks(result: Result, variant: str) -> tuple[Check, ...]:
 
 
 def why_broken(result: Result, variant: str) -> str | None:
-    """In words, what the variant failed in and why; None where it passed or was not checked."""
+    """In words, what the variant failed in; None where it passed or was not checked."""
     failed = failed_checks(result, variant)
     if not failed:
         return None
     kinds = " and ".join(dict.fromkeys(check.kind for check in failed))
-    why = next((check.why for check in failed if check.why), None)
-    return f"{variant} failed its check of {kinds}" + (f" ({why})" if why else "")
+    return f"{variant} failed its check of {kinds}"

@@ -5,7 +5,8 @@ Must not know how a finding is printed. Every finding carries its reason in plai
 The rules: beyond the ambitious end of a claim with the whole interval is *exceeded*, beyond its
 modest end is *met*, short of it with the whole interval is *missed*, and an interval on both sides
 of the modest end is *inconclusive*. Fewer than five pairs decide nothing. What has no trials is
-*not measured*.
+*not measured*. What failed its checks before, or is compared with a baseline that did, can be no
+success, whatever the figure: then that is the verdict.
 """
 
 from __future__ import annotations
@@ -41,9 +42,11 @@ class Verdict(enum.StrEnum):
     MISSED = "missed"
     INCONCLUSIVE = "inconclusive"
     NOT_MEASURED = "not measured"
+    FAILED_CHECKS = "failed its checks"
 
 
 WORST_FIRST: Final = (
+    Verdict.FAILED_CHECKS,
     Verdict.MISSED,
     Verdict.INCONCLUSIVE,
     Verdict.NOT_MEASURED,
@@ -267,29 +270,26 @@ def _finding(result: Result, target: Target, band: Band, cell: Cell, candidate: 
 
 def _correct_first(result: Result, finding: Finding) -> Finding:
     """A variant that harms packets gets no success: takes it away, and says so."""
-    if finding.verdict not in (Verdict.MET, Verdict.EXCEEDED):
+    if finding.verdict not in (Verdict.MET, Verdict.EXCEEDED, Verdict.INCONCLUSIVE):
         return finding
     assert finding.cell is not None
     assert finding.candidate is not None
     cell, candidate = finding.cell, finding.candidate
+    why = "no figure of it counts as a success"
     broken = why_broken(result, candidate)
+    if broken is None:
+        why = "better than a broken baseline is no success"
+        broken = why_broken(result, result.baseline.name)
     if broken is not None:
         return replace(
             finding,
-            verdict=Verdict.MISSED,
+            verdict=Verdict.FAILED_CHECKS,
             plain=False,
-            reason=f"{broken}: no figure of it counts as a success (the figure alone: "
-            f"{finding.verdict})",
+            pairs_needed=None,
+            reason=f"{broken}: {why} (the figure alone: {finding.verdict})",
         )
-    broken = why_broken(result, result.baseline.name)
-    if broken is not None:
-        return replace(
-            finding,
-            verdict=Verdict.INCONCLUSIVE,
-            plain=False,
-            reason=f"{broken}: better than a broken baseline is no success (the figure alone: "
-            f"{finding.verdict})",
-        )
+    if finding.verdict is Verdict.INCONCLUSIVE:
+        return finding
     corrupted = sum(
         trial.traffic.corrupted
         for load in {cell.load for cell in cells(result)}
