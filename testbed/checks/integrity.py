@@ -17,6 +17,8 @@ from testbed.results import CheckSize
 
 _BURST: Final = 8
 _PATIENCE_S: Final = 0.12
+_MORE_PATIENCE_S: Final = 0.4
+"""What is sent again has time enough on a busy machine too."""
 _HOPELESS: Final = 3
 """After so many bursts of which something was damaged or lost, the other sizes are not tried."""
 _WORDS: Final = ("tailed", "truncated", "damaged")
@@ -70,11 +72,11 @@ def check_way(site: Site, source: str, destination: str, sizes: Sequence[int]) -
     hopeless = 0
     aired: list[Seen] = []
     for burst in _bursts(sizes):
-        said = _burst(site, source, destination, burst, fates)
+        said = _burst(site, source, destination, burst, fates, patience_s=_PATIENCE_S)
         if said is not None and not any(fates[size].wrong for size in burst):
             for size in burst:
                 fates[size] = _Fate()
-            said = _burst(site, source, destination, burst, fates)
+            said = _burst(site, source, destination, burst, fates, patience_s=_MORE_PATIENCE_S)
         if said is not None:
             aired += said
             hopeless += 1
@@ -89,7 +91,13 @@ def check_way(site: Site, source: str, destination: str, sizes: Sequence[int]) -
 
 
 def _burst(
-    site: Site, source: str, destination: str, burst: Sequence[int], fates: dict[int, _Fate]
+    site: Site,
+    source: str,
+    destination: str,
+    burst: Sequence[int],
+    fates: dict[int, _Fate],
+    *,
+    patience_s: float,
 ) -> list[Seen] | None:
     """Send one burst; None if all of it arrived as it was sent, else what the air showed."""
     sizes: dict[int, int] = {}
@@ -99,9 +107,7 @@ def _burst(
         sizes[number] = size
         sends.append((source, frame))
         fates[size].sent += 1
-    heard = site.exchange(
-        sends, [(destination, number) for number in sizes], patience_s=_PATIENCE_S
-    )
+    heard = site.exchange(sends, [(destination, number) for number in sizes], patience_s=patience_s)
     got: set[int] = set()
     for arrival in heard.arrived:
         number = numbered.number_of(arrival.frame)

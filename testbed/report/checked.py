@@ -81,8 +81,8 @@ def _matrices(made: Sequence[Check]) -> Iterator[Table]:
             rows=matrix.rows,
             title=f"{what} in {topology}: {', '.join(dict.fromkeys(variants))}",
             note="From the node of the row to that of the column: “all” is that every packet of "
-            "every kind arrived, else how many of how many; in brackets, a pair that the protocol does "
-            "not join.",
+            "every kind arrived, else how many of how many; in brackets, a pair that the protocol "
+            "does not join.",
         )
 
 
