@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,3 +80,40 @@ def test_only_what_is_wanted_is_checked(run_dir: Path, testbed_name: str) -> Non
     )
     assert [check.kind for check in checks] == ["reachability", "group"]
     assert all(check.passed for check in checks)
+
+
+SMALL_NODE = Path(__file__).parents[1] / "traffic" / "small_node.py"
+
+
+def program(name: str, *faults: str) -> Variant:
+    """A node that shares no code with the agent, with faults or without."""
+    command = (
+        *(sys.executable, "-S", str(SMALL_NODE), "{kind}", "--bind", "{iface}"),
+        *("--tap-name", "{tap}", "--ip", "{ip}", "--mtu", "{mtu}"),
+        *("--hello-periodicity", "{hello_periodicity_ms}", *faults),
+    )
+    return Variant(name=name, baseline=False, overrides={"command": command}, passes=PASSES)
+
+
+def test_a_program_is_held_to_the_same_and_its_faults_are_named(
+    run_dir: Path, testbed_name: str
+) -> None:
+    variants = [program("right"), program("once", "--group-once"), program("cutting", "--cut", "7")]
+    wanted = Checks(which=("reachability", "group", "integrity"))
+    checks = run_checks(variants, wanted, testbed=testbed_name, quick=True)
+    right = of(checks, "right")
+    assert {kind: check.why for kind, check in right.items()} == dict.fromkeys(wanted.which)
+    # It gives its TAP no IPv6 address, which is not the protocol's business.
+    assert {pair.family for pair in right["reachability"].pairs if pair.expected} == {"ipv4"}
+    once = of(checks, "once")
+    assert not once["reachability"].passed
+    assert once["integrity"].passed
+    group = once["group"]
+    assert not group.passed
+    assert sorted(pair.received for pair in group.pairs) == [0, 0, 6]
+    assert "got 0 whole" in str(group.why)
+    assert any("2 of 6 copies of 60 bytes" in seen for seen in group.seen)
+    cutting = of(checks, "cutting")["integrity"]
+    assert not cutting.passed
+    assert "arrived truncated" in str(cutting.why)
+    assert sum(size.truncated for size in cutting.sizes) > 0
