@@ -23,9 +23,8 @@ def checks(result: Result) -> Section:
     if not result.checks:
         return Section(title="Correct before fast")
     blocks: list[Block] = [_outcome(result.checks)]
-    found = tuple(troubles(result.checks))
-    if found and result.scenario.kind == "checks":
-        # Else they stand on the first screen.
+    found = tuple(troubles(result.checks, seen=True))
+    if found:
         blocks.append(Bullets(items=found))
     blocks += _matrices([check for check in result.checks if check.kind == "reachability"])
     blocks += _matrices([check for check in result.checks if check.kind == "group"])
@@ -58,13 +57,13 @@ def _passed(made: Sequence[Check]) -> Cell:
     return Cell(f"failed{of}", Tone.BAD)
 
 
-def troubles(made: Sequence[Check]) -> Iterator[str]:
-    """What is wrong with each check that failed, and what a capture shows of it."""
+def troubles(made: Sequence[Check], *, seen: bool) -> Iterator[str]:
+    """What is wrong with each check that failed, and what was `seen` of it in a capture."""
     for check in made:
         if not check.passed:
             why = check.why or "no reason given"
-            seen = f" Seen: {'; '.join(check.seen)}." if check.seen else ""
-            yield f"{check.variant}, {check.kind} in {check.topology}: {why}.{seen}"
+            shown = f" Seen: {'; '.join(check.seen)}." if seen and check.seen else ""
+            yield f"{check.variant}, {check.kind} in {check.topology}: {why}.{shown}"
 
 
 def _matrices(made: Sequence[Check]) -> Iterator[Table]:

@@ -50,7 +50,7 @@ def summary(result: Result) -> Section:
         blocks.append(line(Cell("The run was stopped before its end.", Tone.BAD)))
     if result.checks:
         blocks.append(_checked(result))
-        troubles = tuple(checked.troubles(result.checks))
+        troubles = tuple(checked.troubles(result.checks, seen=False))
         if troubles and not only_checks:
             blocks.append(Bullets(items=troubles))
     if findings:
