@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from agent.linux import bpf
@@ -175,15 +174,6 @@ class Site:
             self._drain(made, left)
         return made
 
-    def without_ipv6(self) -> frozenset[str]:
-        """The programs whose TAPs have not the IPv6 address that the topology has for them."""
-        return frozenset(
-            node.name
-            for node in self.topology.nodes
-            if node.settings.is_program
-            and int(node.ipv6.ip) not in netns.run_in(self._namespaces[node.name], _ipv6_addresses)
-        )
-
     def wait_joined(self, timeout_s: float) -> str | None:
         """Wait until frames of every OBU reach an RSU, and one knows it; what is missing, or None.
 
@@ -248,12 +238,6 @@ def _waiting(sock: socket.socket) -> Iterator[bytes]:
             yield sock.recv(_LONGEST)
         except BlockingIOError:
             return
-
-
-def _ipv6_addresses() -> set[int]:
-    """Every IPv6 address in the namespace of the calling thread."""
-    text = Path("/proc/thread-self/net/if_inet6").read_text()
-    return {int(line.split()[0], 16) for line in text.splitlines()}
 
 
 def _outgoing() -> bytes:
