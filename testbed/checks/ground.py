@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from testbed.checks.site import Site
+from testbed.kernel import netns
 from testbed.running.running import Running
 from testbed.scenario.model import Variant
 from testbed.topology import addressing
@@ -118,10 +119,13 @@ def site(running: Running, index: int, topology: Topology) -> Site:
     there = {
         node.name: running.topology.node(island_node(index, node.name)) for node in topology.nodes
     }
+    ports = running.ports()
     return Site(
         replace(
             topology,
             nodes=tuple(replace(there[name], name=name) for name in there),
         ),
         {name: running.netns(node.name) for name, node in there.items()},
+        medium=netns.namespace_name(running.name, netns.MEDIUM_NODE),
+        ports={name: ports[node.name] for name, node in there.items()},
     )

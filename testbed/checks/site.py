@@ -1,8 +1,8 @@
 """The nodes of one variant, with a hand on every TAP and an ear on every radio.
 
-Frames go into TAPs and are taken from TAPs as applications would have it; what nodes put on the air
-is heard at its sender, so that each frame is heard once. Must not know what is checked, nor
-any way to ask a node: a node of another make is handled in the same way.
+Frames go into TAPs and are taken from TAPs as applications would have it. What nodes put on the air
+is heard where it enters the medium: each frame once, by whatever means its sender sent it. Must not
+know what is checked, nor any way to ask a node: a node of another make is handled in the same way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agent.protocol.addresses import is_group
 from agent.protocol.messages import HeartbeatReply
 from testbed.checks import numbered
 from testbed.kernel import netns
-from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Topology
+from testbed.topology.model import TAP_INTERFACE, Topology
 from testbed.traffic.sink import probe_filter
 
 _ETH_P_ALL: Final = 3
@@ -59,13 +59,22 @@ class Exchange:
 class Site:
     """One variant's nodes, by the names that `topology` gives them. Close it.
 
-    `namespaces` holds the namespace of each node.
+    `namespaces` holds the namespace of each node, `ports` its port in the namespace `medium`.
     """
 
-    def __init__(self, topology: Topology, namespaces: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        namespaces: Mapping[str, str],
+        *,
+        medium: str,
+        ports: Mapping[str, str],
+    ) -> None:
         """Opens nothing yet."""
         self.topology = topology
         self._namespaces = namespaces
+        self._medium = medium
+        self._ports = ports
         self._taps: dict[str, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._stack = ExitStack()
@@ -86,7 +95,7 @@ class Site:
                 tap = self._open(namespace, TAP_INTERFACE, _ETH_P_IP, probe_filter())
                 self._taps[name] = tap
                 self._selector.register(tap, selectors.EVENT_READ, (name, "tap"))
-                radio = self._open(namespace, RADIO_INTERFACE, _ETH_P_ALL, _outgoing())
+                radio = self._open(self._medium, self._ports[name], _ETH_P_ALL, _incoming())
                 self._selector.register(radio, selectors.EVENT_READ, (name, "radio"))
         except BaseException:
             self._let_go()
@@ -240,12 +249,15 @@ def _waiting(sock: socket.socket) -> Iterator[bytes]:
             return
 
 
-def _outgoing() -> bytes:
-    """Lets through what leaves by the interface: what arrives was heard at its sender."""
+def _incoming() -> bytes:
+    """Lets through what comes in at a port, from its node; what goes out there was heard before.
+
+    Not every way to send shows in a capture at the sender: that of AF_XDP does not.
+    """
     return bpf.assemble(
         [
             (bpf.LD_W_ABS, 0, 0, bpf.SKF_AD_PKTTYPE),
-            (bpf.JEQ_K, 0, 1, _PACKET_OUTGOING),
+            (bpf.JEQ_K, 1, 0, _PACKET_OUTGOING),
             (bpf.RET_K, 0, 0, 0xFFFFFFFF),
             (bpf.RET_K, 0, 0, 0),
         ]

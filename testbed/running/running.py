@@ -72,6 +72,11 @@ class Running:
         """The name of the node's namespace, for `ip netns exec`. KeyError without such a node."""
         return netns.namespace_name(self.name, self.topology.node(node).name)
 
+    def ports(self) -> dict[str, str]:
+        """The port of every node that has one in the namespace of the medium."""
+        state = journal.read(self.run.journal)
+        return {} if state is None else {n: f"p{port}" for n, port in port_numbers(state).items()}
+
     def close(self) -> None:
         """Disconnect."""
         self.launcher.close()

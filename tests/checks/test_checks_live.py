@@ -34,12 +34,13 @@ def test_honest_engines_pass_and_writev_fails_with_the_reason(
         variant("per-packet", wire="per-packet", tap="per-packet", handler="per-packet"),
         variant("mmsg", wire="mmsg", tap="per-packet"),
         variant("uring", wire="uring", tap="uring"),
+        variant("auto", wire="auto", tap="auto"),
         variant("writev", wire="writev", tap="writev"),
     ]
     checks = run_checks(variants, Checks(), testbed=testbed_name, quick=True)
     assert [check.variant for check in checks] == [v.name for v in variants for _ in KINDS]
     assert [name for name in netns.names() if f".{testbed_name}." in name] == []
-    for name in ("per-packet", "mmsg", "uring"):
+    for name in ("per-packet", "mmsg", "uring", "auto"):
         found = of(checks, name)
         assert {kind: check.why for kind, check in found.items()} == dict.fromkeys(KINDS)
         assert all(check.passed for check in found.values())
