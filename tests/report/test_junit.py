@@ -67,7 +67,12 @@ def test_each_claim_is_a_case_with_the_outcome_of_its_verdict(run: Result) -> No
     assert isinstance(missed, Failure)
     assert missed.type == "missed"
     assert "falls short of the modest end" in missed.message
-    open_ = outcome(claims["throughput, medium load at medium load: +50…100 %"])
+    broken = outcome(claims["throughput, medium load at medium load: +50…100 %"])
+    assert isinstance(broken, Failure)
+    assert broken.type == "failed its checks"
+    assert "failed its check of reachability" in broken.message
+    correct = suites(run.model_copy(update={"checks": []}))["claims"]
+    open_ = outcome(correct["throughput, medium load at medium load: +50…100 %"])
     assert isinstance(open_, Skipped)
     assert "only 3 pairs" in open_.message
     unmeasured = outcome(claims["throughput, high load at max load: +200…300 %"])
