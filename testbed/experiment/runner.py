@@ -256,7 +256,7 @@ class _Run:
         ]
         if not variants:
             return
-        name = _testbed_name(self._scenario.name)
+        name = testbed_name_of(self._scenario.name)
         self._journaled.testbed(name)
         found = run_checks(
             variants,
