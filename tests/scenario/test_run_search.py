@@ -17,6 +17,7 @@ from testbed.results.store import load_result
 SEARCHED = """\
 name: NAME
 topology: pair
+checks: {which: []}
 measure:
   relay: {node: obu1, path: relay}
 traffic:

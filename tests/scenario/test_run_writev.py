@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from test_scenario_files import load
 
+from testbed.experiment.outcome import OPEN_LEDGER
 from testbed.experiment.runner import run_scenario
-from testbed.experiment.trial import OPEN_LEDGER
 from testbed.measure.statistics import Verdict, assess
 from testbed.scenario.loader import load_scenario
 

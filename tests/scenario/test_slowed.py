@@ -16,6 +16,7 @@ SLOW_US = 1_000
 SCENARIO = """\
 name: tbtslow
 topology: pair
+checks: {which: []}
 measure:
   relay: {node: obu1, path: relay}
 traffic:
