@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import click
 
+from testbed.cli import contained
 from testbed.cli.options import format_option
 
 
-@click.command()
+@click.command(cls=contained.Contained)
 @format_option
-def doctor(format: str) -> None:
+@contained.container_options
+@click.pass_context
+def doctor(ctx: click.Context, format: str, container: str | None, privileged: bool) -> None:
     """Try out what this kernel, these rights and this machine can do.
 
     Each feature is really used for a moment, in a child process with namespaces of its own, so
     that nothing is left. Ends with 4 where something is lacking that `up` or `run` needs.
+
+    With --container it is tried out in a container that gets what `run --container` gives.
     """
+    contained.check(container, privileged)
+    if container is not None:
+        contained.run(ctx, container, privileged=privileged)
+        return
     from testbed import console
     from testbed.doctor import checks, examine, lacking
     from testbed.errors import Lacking

@@ -127,7 +127,8 @@ def _print_plan(topology: Topology, form: str) -> None:
 def down(name: str | None, all: bool, format: str) -> None:
     """Take a testbed down; the one that runs, where there is only one.
 
-    Removes what carries its mark and nothing else, whatever state it is in. Twice is fine.
+    Removes what carries its mark and nothing else, whatever state it is in. Twice is fine. With
+    --all also containers of `run --container` whose command is gone, where an engine answers.
     """
     from testbed import console
     from testbed.cli import running
@@ -136,6 +137,8 @@ def down(name: str | None, all: bool, format: str) -> None:
 
     if name is not None and all:
         raise click.UsageError("NAME and --all are given together.")
+    # Containers first: they need a right to the engine, not root.
+    containers = _remove_containers() if all else []
     running.require_root()
     if all:
         removed = lifecycle.down_all()
@@ -149,6 +152,7 @@ def down(name: str | None, all: bool, format: str) -> None:
                 "testbeds": list(removed.testbeds),
                 "namespaces": list(removed.namespaces),
                 "processes": removed.processes,
+                "containers": containers,
                 "left": list(removed.left),
             }
         )
@@ -161,8 +165,30 @@ def down(name: str | None, all: bool, format: str) -> None:
             f"down: {', '.join(removed.testbeds) or 'what was left of earlier ones'} "
             f"({len(removed.namespaces)} namespaces, {removed.processes} processes)"
         )
-    else:
+    elif not containers:
         console.note("nothing was up")
+
+
+def _remove_containers() -> list[str]:
+    """Those that an earlier `run --container` left with the engine, if there is any."""
+    from testbed import console
+    from testbed.container import session
+    from testbed.container.engine import Engine
+    from testbed.errors import TestbedError
+
+    if not Engine.expected():
+        return []
+    try:
+        with Engine.connect() as engine:
+            removed, left = session.sweep(engine)
+    except TestbedError as error:
+        console.note(f"containers were not looked for: {error}")
+        return []
+    if removed:
+        console.note(f"removed containers: {', '.join(removed)}")
+    for name in left:
+        console.note(f"left alone: container {name}, whose command runs or is out of sight")
+    return removed
 
 
 COMMANDS = (up, down)

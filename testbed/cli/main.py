@@ -14,8 +14,9 @@ from typing import NoReturn
 import click
 
 from agent import __version__
-from testbed.cli import doctor, inspect, lifecycle, measure, topology
+from testbed.cli import completion, doctor, inspect, lifecycle, measure, topology
 from testbed.cli.signals import StopSignals, exit_code
+from testbed.container import inside
 from testbed.errors import TestbedError
 
 EXIT_CODES = """\b
@@ -45,7 +46,7 @@ def cli() -> None:
     """OBUs and RSUs in Linux network namespaces, and what batching their I/O is worth."""
 
 
-for _module in (lifecycle, inspect, topology, measure, doctor):
+for _module in (lifecycle, inspect, topology, measure, doctor, completion):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 
@@ -53,6 +54,7 @@ for _module in (lifecycle, inspect, topology, measure, doctor):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point of `testbed`; `arguments` are those of the process where not given."""
     StopSignals().install()
+    inside.hold()
     sys.exit(_status(arguments))
 
 

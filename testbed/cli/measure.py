@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.cli import contained
+
 if TYPE_CHECKING:
     from testbed.results import Result
 
@@ -47,8 +49,8 @@ fail_on_option = click.option(
 )
 
 
-@click.command()
-@click.argument("scenario", required=False)
+@click.command(cls=contained.Contained)
+@click.argument("scenario", metavar="SCENARIO", required=False)
 @click.option("--quick", is_flag=True, help="Its quick form, which says what it does less of.")
 @click.option(
     "--output",
@@ -72,7 +74,10 @@ fail_on_option = click.option(
 )
 @fail_on_option
 @click.option("--seed", type=click.IntRange(min=0), help="For all that is drawn at random.")
+@contained.container_options
+@click.pass_context
 def run(
+    ctx: click.Context,
     scenario: str | None,
     quick: bool,
     output: str | None,
@@ -80,6 +85,8 @@ def run(
     reports: frozenset[str],
     fail_on: frozenset[str],
     seed: int | None,
+    container: str | None,
+    privileged: bool,
 ) -> None:
     """Measure, compare, and check the documented targets.
 
@@ -91,6 +98,9 @@ def run(
     Ctrl-C undoes everything; what was measured until then is written all the same, and --resume
     goes on from there, also after a crash: with the same scenario, program and machine, which
     is checked. Then SCENARIO, --quick and --seed may be left out.
+
+    With --container all of that happens in a container, which needs a container engine but not
+    root; files go in, the results come out, and the exit code is that of the run inside.
     """
     from testbed import console
     from testbed.experiment.runner import Step, run_scenario
@@ -100,15 +110,26 @@ def run(
     from testbed.results.store import FILE_NAME
     from testbed.scenario.loader import load_scenario
 
+    contained.check(container, privileged)
+    if resume is not None and container is not None:
+        # Another container is another machine to it, and rightly: nobody knows where it ran.
+        raise click.UsageError("--resume is not for a run in a container.")
     if resume is not None:
         if output is not None:
             raise click.UsageError("--resume goes on in its own directory: leave --output out.")
         scenario, quick, seed = _as_begun(resume, scenario, quick=quick, seed=seed)
+    elif scenario is None and container not in (None, contained.DEFAULT_IMAGE):
+        # An image may be left out, a scenario never: what is there is the scenario.
+        scenario, container = container, contained.DEFAULT_IMAGE
     if scenario is None:
         raise click.UsageError("Missing argument 'SCENARIO'.")
     loaded = load_scenario(scenario)
-    limits.require_rights()
     place = Path(resume or output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
+    if container is not None:
+        with _directory(place):
+            contained.run_scenario(ctx, container, scenario, place, privileged=privileged)
+        return
+    limits.require_rights()
     with _directory(place):
         try:
             with console.Gauge() as gauge:

@@ -88,7 +88,7 @@ _FIXED: tuple[Check, ...] = (
         probe=machine.capabilities,
         needed_by=_BOTH,
         used_for="namespaces, interfaces, raw sockets, counters; agents then let go of them",
-        how_to_get="in a container: --cap-add NET_ADMIN,NET_RAW,SYS_ADMIN,SYS_PTRACE",
+        how_to_get="in a container: testbed run --container, or what docs/ci.md lists",
     ),
     Check(
         key="namespace",

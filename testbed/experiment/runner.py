@@ -22,6 +22,7 @@ from typing import Final
 from agent.config import SLOW_VARIABLE
 from testbed import results
 from testbed.checks.suite import run_checks
+from testbed.container import inside
 from testbed.experiment.described import described
 from testbed.experiment.feasible import require_feasible
 from testbed.experiment.rigs import Pins
@@ -155,7 +156,7 @@ class _Run:
         self._described = described(scenario, quick=quick)
         self._environment = self._look_around()
         self._devices: dict[tuple[str, str], results.Device] = {}
-        self._notes: dict[str, None] = {} if note is None else {note: None}
+        self._notes = dict.fromkeys([*inside.notes(), *([] if note is None else [note])])
         if os.environ.get(SLOW_VARIABLE, "0") != "0":
             slow = f"nodes were slowed down on purpose: {SLOW_VARIABLE}={os.environ[SLOW_VARIABLE]}"
             self._notes[slow] = None

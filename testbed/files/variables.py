@@ -28,6 +28,11 @@ class VariableError(ValueError):
         self.expected = expected
 
 
+def names(text: str) -> set[str]:
+    """The variables that the text refers to, with or without a default."""
+    return {match["name"] for match in _REFERENCE.finditer(text) if match["name"]}
+
+
 def expand(text: str, variables: Mapping[str, str]) -> str:
     """The text with every reference replaced, once: what a value brings is not expanded again."""
 

@@ -63,7 +63,7 @@ EXCEPTIONS = {("testbed.launch.child", "agent.runtime")}
 ONLY_IN = {
     "MLRsearch": {"testbed.experiment.ratesearch"},
     "pyroute2": {"testbed.kernel.netlink"},
-    "docker": set[str](),
+    "docker": {"testbed.container.engine"},
     "yaml": {"testbed.files.yamlfile"},
     "jinja2": {"testbed.report.html"},
     "markupsafe": {"testbed.report.html"},

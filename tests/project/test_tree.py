@@ -112,7 +112,7 @@ def test_every_module_says_what_it_is() -> None:
     assert not silent
 
 
-@pytest.mark.parametrize("name", ["bootstrap", ".ci/run"])
+@pytest.mark.parametrize("name", ["bootstrap", ".ci/run", ".ci/engine"])
 def test_scripts_can_be_run(name: str) -> None:
     path = ROOT / name
     assert path.stat().st_mode & 0o111

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,15 +16,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
+def build(folder: Path, target: str, *, tree: Path = ROOT) -> None:
     subprocess.run(
-        (sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)),
-        cwd=ROOT,
+        (sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)),
+        cwd=tree,
         check=True,
         capture_output=True,
     )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build(folder, "wheel")
     (built,) = folder.glob("*.whl")
     return built
 
@@ -89,9 +96,57 @@ def test_shipped_topologies_are_found_by_name_without_the_source_tree(installed:
         assert str(installed) in done.stdout
 
 
+def test_shipped_scenarios_are_found_by_name_without_the_source_tree(installed: Path) -> None:
+    shipped = sorted((ROOT / "scenarios").glob("*.yaml"))
+    assert shipped
+    for path in shipped:
+        done = run_installed(installed, "validate", path.stem, "--format", "json")
+        assert done.returncode == 0, done.stderr
+        assert str(installed) in done.stdout
+
+
+def test_a_file_of_ones_own_is_validated_without_the_source_tree(
+    installed: Path, tmp_path: Path
+) -> None:
+    topology = tmp_path / "own.yaml"
+    nodes = "{rsu1: {kind: rsu}, obu1: {kind: KIND}}"
+    text = f"name: own\ntopology:\n  nodes: {nodes}\n  links: [[rsu1, obu1]]\n"
+    topology.write_text(text.replace("KIND", "obu"))
+    assert run_installed(installed, "validate", str(topology)).returncode == 0
+    topology.write_text(text.replace("KIND", "car"))
+    done = run_installed(installed, "validate", str(topology))
+    assert done.returncode == 2
+    assert f"{topology}:3: " in done.stderr
+
+
 def test_help_and_doctor_work_without_the_source_tree(installed: Path) -> None:
     assert run_installed(installed, "--help").returncode == 0
-    assert run_installed(installed, "doctor").returncode in (0, 4)
+    assert run_installed(installed, "completion", "bash").returncode == 0
+    done = run_installed(installed, "doctor", "--format", "json")
+    assert done.returncode in (0, 4)
+    assert {"root", "veth", "tap"} <= {one["key"] for one in json.loads(done.stdout)}
+
+
+def test_the_version_stands_in_one_place(wheel: Path, installed: Path) -> None:
+    (line,) = re.findall(
+        r'^__version__ = "(\S+)"$', (ROOT / "agent" / "__init__.py").read_text(), re.MULTILINE
+    )
+    assert wheel.name.startswith(f"vanet_testbed-{line}-")
+    assert run_installed(installed, "--version").stdout == f"testbed {line}\n"
+
+
+def test_the_source_distribution_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    build(tmp_path, "sdist")
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    subprocess.run(("tar", "-xzf", archive, "-C", tmp_path), check=True)
+    assert not [name for name in names if "/.venv/" in name or "__pycache__" in name]
+    (tree,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    build(tmp_path / "again", "wheel", tree=tree)
+    (again,) = (tmp_path / "again").glob("*.whl")
+    assert again.name == wheel.name
+    assert sorted(zipfile.ZipFile(again).namelist()) == sorted(zipfile.ZipFile(wheel).namelist())
 
 
 def test_the_page_of_a_result_is_made_without_the_source_tree(installed: Path) -> None:

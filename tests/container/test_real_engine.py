@@ -1,0 +1,237 @@
+"""A scenario in a container of a real engine: the same outcome as outside, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from engine_under_test import RealEngine
+
+from testbed.container.rights import CAPABILITIES, Capability, Rights
+from testbed.container.session import Order, run
+from testbed.errors import Lacking
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTBED = (sys.executable, "-m", "testbed")
+
+# The making of engine and image counts as the first test's.
+pytestmark = [pytest.mark.timeout(660), pytest.mark.usefixtures("root", "real_engine")]
+
+# One pair decides nothing, on any machine and however busy it is: the verdict is inconclusive.
+SAME_TWICE = """\
+name: tbt-same
+topology: near.yaml
+measure:
+  relay: {node: obu1, path: relay}
+traffic:
+  loads: {low: 500pps}
+variants:
+  single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
+  again: {engine: per-packet, handler: per-packet, batch: 1}
+targets: [throughput-low]
+repeats: 1
+trial: TRIAL
+warm_up: 20ms
+"""
+NEAR = """\
+name: near
+topology:
+  nodes:
+    rsu1: {kind: rsu, hello: {period: "${TBT_HELLO}"}}
+    obu1: {kind: obu}
+  links:
+    - [rsu1, obu1]
+"""
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TBT_HELLO", "500ms")
+    (tmp_path / "near.yaml").write_text(NEAR)
+    (tmp_path / "same.yaml").write_text(SAME_TWICE.replace("TRIAL", "200ms"))
+    (tmp_path / "long.yaml").write_text(SAME_TWICE.replace("TRIAL", "30s"))
+    return tmp_path
+
+
+def in_container(
+    engine: RealEngine, *arguments: str, cwd: Path, check: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        (*TESTBED, *arguments, f"--container={engine.image}"),
+        cwd=cwd,
+        env=engine.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert check is None or done.returncode == check, done.stderr
+    return done
+
+
+def test_everything_that_up_and_run_need_is_in_the_container(
+    real_engine: RealEngine, tmp_path: Path
+) -> None:
+    done = in_container(real_engine, "doctor", "--format", "json", cwd=tmp_path, check=0)
+    findings = {one["key"]: one for one in json.loads(done.stdout)}
+    lacking = [one for one in findings.values() if one["needed_by"] and not one["available"]]
+    assert lacking == []
+    here = json.loads(
+        subprocess.run(
+            (*TESTBED, "doctor", "--format", "json"), capture_output=True, text=True, check=True
+        ).stdout
+    )
+    # Engines and programs: what this kernel can do, it can do in there.
+    for one in here:
+        if one["available"] and not one["key"].startswith(("program-docker", "container", "room")):
+            assert findings[one["key"]]["available"], one["key"]
+    assert real_engine.containers() == []
+
+
+def test_no_capability_is_granted_that_is_not_asked_for(
+    real_engine: RealEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", real_engine.environment.get("DOCKER_HOST", ""))
+    few = tuple(one for one in CAPABILITIES if one.name != "SYS_PTRACE")
+    rights = Rights(capabilities=few)
+    order = Order(arguments=("doctor",), image=real_engine.image, rights=rights)
+    assert run(order, say=lambda _: None) == 4
+    assert "missing: CAP_SYS_PTRACE" in capfd.readouterr().out
+    assert real_engine.containers() == []
+
+
+def test_a_capability_that_the_engine_does_not_know(
+    real_engine: RealEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", real_engine.environment.get("DOCKER_HOST", ""))
+    new = Capability(name="TIME_TRAVEL", used_for="results before the run", needed=False)
+    said: list[str] = []
+    order = Order(
+        arguments=("--version",),
+        image=real_engine.image,
+        rights=Rights(capabilities=(*CAPABILITIES, new)),
+    )
+    assert run(order, say=said.append) == 0
+    assert "the engine does not know TIME_TRAVEL: without results before the run" in said
+    assert capfd.readouterr().out.startswith("testbed ")
+
+    cannot_do_without = Capability(name="TIME_TRAVEL", used_for="results before the run")
+    with pytest.raises(Lacking, match="does not know the capability TIME_TRAVEL"):
+        run(
+            Order(
+                arguments=("--version",),
+                image=real_engine.image,
+                rights=Rights(capabilities=(cannot_do_without,)),
+            ),
+            say=said.append,
+        )
+    assert real_engine.containers() == []
+
+
+def test_all_rights_are_given_or_refused_in_words(real_engine: RealEngine, tmp_path: Path) -> None:
+    done = in_container(real_engine, "doctor", "--privileged", cwd=tmp_path)
+    if done.returncode:
+        assert done.returncode == 4
+        assert "without --privileged it is asked for fewer" in done.stderr.splitlines()[-1]
+    assert real_engine.containers() == []
+
+
+def test_an_image_that_is_not_there(real_engine: RealEngine, tmp_path: Path) -> None:
+    done = subprocess.run(
+        (*TESTBED, "run", "batching", "--container=no-such-image"),
+        cwd=tmp_path,
+        env=real_engine.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    last = done.stderr.splitlines()[-1]
+    assert "has no image 'no-such-image'" in last
+    assert "docker build -t no-such-image" in last
+    assert list(tmp_path.iterdir()) == []
+
+
+class Background:
+    """A long run in a container, left alone once it has begun to measure."""
+
+    def __init__(self, engine: RealEngine, cwd: Path, *, host: str | None = None) -> None:
+        environment = engine.environment | ({} if host is None else {"DOCKER_HOST": host})
+        self.process = subprocess.Popen(
+            (*TESTBED, "run", "long.yaml", "--output", "out", f"--container={engine.image}"),
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.said = []
+        for line in self.process.stderr:
+            self.said.append(line)
+            if "left: relay" in line:
+                return
+        pytest.fail("".join(self.said))
+
+    def end(self) -> tuple[int, str]:
+        """Exit code, and everything that it said, once it has ended."""
+        _, rest = self.process.communicate(timeout=60)
+        return self.process.returncode, "".join(self.said) + rest
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_takes_the_container_away(
+    real_engine: RealEngine, scenario: Path, number: signal.Signals, status: int
+) -> None:
+    begun = Background(real_engine, scenario)
+    assert len(real_engine.containers()) == 1
+    begun.process.send_signal(number)
+    ended, said = begun.end()
+    assert ended == status, said
+    assert said.splitlines()[-1] == "error: stopped"
+    assert real_engine.containers() == []
+    # Nothing was measured yet, so there is nothing to keep.
+    assert not (scenario / "out").exists()
+
+
+def test_the_image_is_an_installation_and_nothing_else(real_engine: RealEngine) -> None:
+    about = json.loads(real_engine.docker("image", "inspect", real_engine.image))[0]
+    config = about["Config"]
+    assert config["Entrypoint"] == ["testbed"]
+    assert config["Labels"]["org.opencontainers.image.title"] == "testbed"
+    assert config["Healthcheck"]["Test"] == ["NONE"]
+    look = (
+        "import testbed, importlib.util, pathlib, sys; "
+        "print(testbed.__file__); "
+        "print(importlib.util.find_spec('pip'), importlib.util.find_spec('setuptools')); "
+        "print(sorted(p.name for p in pathlib.Path('/').glob('**/pyproject.toml')))"
+    )
+    said = real_engine.docker(
+        "run", "--rm", "--network=none", "--entrypoint=/opt/testbed/bin/python", real_engine.image,
+        "-c", look,
+    ).splitlines()  # fmt: skip
+    assert said[0].startswith("/opt/testbed/lib/")
+    assert said[1:] == ["None None", "[]"]
+
+
+@pytest.mark.parametrize("name", ["batching", "writev", "pair", "highway"])
+def test_what_is_shipped_is_found_in_the_image(real_engine: RealEngine, name: str) -> None:
+    said = real_engine.docker(
+        "run", "--rm", "--network=none", real_engine.image, "validate", name, "--format=json"
+    )
+    assert "/opt/testbed/lib/" in said
+
+
+def test_the_documented_docker_run_gives_what_is_needed(real_engine: RealEngine) -> None:
+    text = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    found = re.search(r"^(docker run(?:.|\n)*?) run batching", text, re.MULTILINE)
+    assert found is not None
+    words = shlex.split(found[1].replace("\\\n", " ").replace("$PWD", "/tmp"))
+    assert words[-1] == "testbed"
+    real_engine.docker(*words[1:-1], real_engine.image, "doctor")
