@@ -1,0 +1,123 @@
+"""Builds of somebody else's node compared: one that errs in group traffic, one that calls twice.
+
+The node shares no code with the agent and tells nothing; all that is known of it the tester and
+the kernel have counted.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.experiment.runner import run_scenario
+from testbed.measure.statistics import syscalls_per_packet
+from testbed.report.markdown import render_markdown
+from testbed.results import Result, Trial
+from testbed.results.store import load_result
+from testbed.scenario.loader import load_scenario
+
+pytestmark = pytest.mark.usefixtures("root", "run_dir")
+
+SMALL_NODE = Path(__file__).parents[1] / "traffic" / "small_node.py"
+
+
+def build(*faults: str) -> str:
+    words = [
+        *(sys.executable, "-S", str(SMALL_NODE), "{kind}", "--bind", "{iface}"),
+        *("--tap-name", "{tap}", "--ip", "{ip}", "--mtu", "{mtu}"),
+        *("--hello-periodicity", "{hello_periodicity_ms}", *faults),
+    ]
+    return "command: [" + ", ".join(f'"{word}"' for word in words) + "]"
+
+
+SCENARIO = f"""\
+name: two-builds
+topology: cell.yaml
+measure:
+  group: {{node: rsu1, path: group}}
+traffic:
+  loads: {{low: 400pps}}
+variants:
+  before: {{baseline: true, {build()}, ready: {{log: ^ready$}}}}
+  once: {{{build("--group-once")}, only: {{passes: [timing]}}}}
+  twice: {{{build("--twice")}}}
+  ours: {{engine: {{wire: per-packet, tap: per-packet}}, handler: per-packet}}
+repeats: 1
+trial: 400ms
+warm_up: 100ms
+counting: {{trial: 300ms, repeats: 1}}
+"""
+
+CELL = """\
+name: cell
+topology:
+  defaults: {kind: obu, hello: {period: 200ms}}
+  nodes: {rsu1: {kind: rsu}, obu1: , obu2: , obu3: }
+  segments: [[rsu1, obu1, obu2, obu3]]
+"""
+
+
+def trial(made: Result, variant: str, phase: str) -> Trial:
+    (found,) = (one for one in made.trials if (one.variant, one.phase) == (variant, phase))
+    return found
+
+
+def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
+    (tmp_path / "cell.yaml").write_text(CELL)
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    run_scenario(
+        load_scenario(tmp_path / "scenario.yaml"), quick=False, output_dir=tmp_path / "out"
+    )
+    made = load_result(tmp_path / "out")
+
+    # What ran is in the result, filled in; of our agent there is no command.
+    commands = {variant.name: variant.command for variant in made.scenario.variants}
+    assert commands["ours"] is None
+    assert commands["twice"] is not None
+    assert commands["twice"].argv[2:5] == [str(SMALL_NODE), "rsu", "--bind"]
+    assert commands["twice"].argv[-1] == "--twice"
+    told = {variant.name: set(variant.settings) for variant in made.scenario.variants}
+    assert told["before"] == {"mtu", "hello_periodicity_ms"}
+    assert "engine_wire" in told["ours"]
+
+    # One OBU gets its copy of group traffic, and the others none: that is no RSU to be measured.
+    failed = trial(made, "once", "timing")
+    assert failed.traffic is None
+    (mark,) = failed.marks
+    assert mark.mark == "failed"
+    assert "2 of 3 streams missing" in mark.why
+
+    # The others tell nothing either; the kernel has counted all that is outside of them.
+    for one in made.trials:
+        if one is failed:
+            continue
+        assert one.traffic is not None, one.marks
+        assert one.traffic.delivered == one.traffic.offered
+        assert one.ledger is not None
+        assert one.ledger.node_told == (one.variant == "ours")
+        assert one.node is not None
+        assert one.node.cpu is not None
+        assert one.node.cpu.task_clock_ns
+        assert one.node.switches is not None
+        assert one.node.memory is not None
+        assert one.node.memory.pss_end_bytes
+        if one.variant != "ours":
+            assert one.node.wakeups is None
+            assert one.node.syscalls is None or one.node.syscalls.node is None
+
+    # Twice the system calls, by the kernel's count.
+    before, twice = (
+        syscalls_per_packet(trial(made, name, "counting")) for name in ("before", "twice")
+    )
+    assert before is not None
+    assert twice is not None
+    assert twice / before == pytest.approx(2, rel=0.1)
+
+    report = " ".join(render_markdown(made).replace("\\", "").split())
+    assert f"{SMALL_NODE} rsu --bind radio0 --tap-name tap0" in report
+    assert "1 of 1 of once at low load" in report
+    assert "2 of 3 streams missing" in report
+    assert re.search(rf"\| low \| twice \| {twice:#.3g} \| \+(9\d|10\d|1\d)", report)
