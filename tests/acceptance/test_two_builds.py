@@ -45,6 +45,7 @@ variants:
   once: {{{build("--group-once")}, only: {{passes: [timing]}}}}
   twice: {{{build("--twice")}}}
   ours: {{engine: {{wire: per-packet, tap: per-packet}}, handler: per-packet}}
+checks: {{which: [group]}}
 repeats: 1
 trial: 400ms
 warm_up: 100ms
@@ -83,7 +84,11 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     assert told["before"] == {"mtu", "hello_periodicity_ms"}
     assert "engine_wire" in told["ours"]
 
-    # One OBU gets its copy of group traffic, and the others none: that is no RSU to be measured.
+    # One OBU gets its copy of group traffic, and the others none: the check before says so,
+    checked = {check.variant: check for check in made.checks}
+    assert {name for name, check in checked.items() if not check.passed} == {"once"}
+    assert sorted(pair.received > 0 for pair in checked["once"].pairs) == [False, False, True]
+    # and that is no RSU to be measured.
     failed = trial(made, "once", "timing")
     assert failed.traffic is None
     (mark,) = failed.marks
@@ -120,4 +125,5 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     assert f"{SMALL_NODE} rsu --bind radio0 --tap-name tap0" in report
     assert "1 of 1 of once at low load" in report
     assert "2 of 3 streams missing" in report
+    assert "got 0 whole" in report
     assert re.search(rf"\| low \| twice \| {twice:#.3g} \| \+(9\d|10\d|1\d)", report)
