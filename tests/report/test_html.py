@@ -151,6 +151,7 @@ def test_tables_are_tables(page: Page) -> None:
     scopes = [attributes.get("scope") for attributes in page.all("th")]
     assert set(scopes) == {"col", "row"}
     assert len(page.all("h1")) == 1
+    assert page.text.count("Why ") == 1
     assert page.all("html") == [{"lang": "en"}]
 
 
