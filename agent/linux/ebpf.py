@@ -51,7 +51,7 @@ class Label(NamedTuple):
     name: str
 
 
-# Widths of a load.
+# Widths of a load and a store.
 BYTE: Final = 0x10
 HALF: Final = 0x08
 WORD: Final = 0x00
@@ -60,6 +60,11 @@ WORD: Final = 0x00
 def load(width: int, dst: int, src: int, offset: int) -> Instruction:
     """dst = *(width *)(src + offset)"""
     return Instruction(0x61 | width, dst, src, offset)
+
+
+def store(width: int, dst: int, src: int, offset: int) -> Instruction:
+    """*(width *)(dst + offset) = src"""
+    return Instruction(0x63 | width, dst, src, offset)
 
 
 def move(dst: int, src: int) -> Instruction:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from agent import __version__
-from testbed.cli import completion, doctor, inspect, lifecycle, measure, topology
+from testbed.cli import bench, completion, doctor, inspect, lifecycle, measure, topology
 from testbed.cli.signals import StopSignals, exit_code
 from testbed.container import inside
 from testbed.errors import TestbedError
@@ -46,7 +46,7 @@ def cli() -> None:
     """OBUs and RSUs in Linux network namespaces, and what batching their I/O is worth."""
 
 
-for _module in (lifecycle, inspect, topology, measure, doctor, completion):
+for _module in (lifecycle, inspect, topology, measure, bench, doctor, completion):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

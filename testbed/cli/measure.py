@@ -126,11 +126,11 @@ def run(
     loaded = load_scenario(scenario)
     place = Path(resume or output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
     if container is not None:
-        with _directory(place):
+        with made_directory(place):
             contained.run_scenario(ctx, container, scenario, place, privileged=privileged)
         return
     limits.require_rights()
-    with _directory(place):
+    with made_directory(place):
         try:
             with console.Gauge() as gauge:
 
@@ -188,7 +188,7 @@ def _as_begun(
 
 
 @contextmanager
-def _directory(path: Path) -> Iterator[None]:
+def made_directory(path: Path) -> Iterator[None]:
     """The directory, made now, not after a long run; empty ones that were made here go again."""
     made = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)

@@ -25,16 +25,22 @@ def reference() -> str:
     """The whole page."""
     context = click.Context(cli, info_name="testbed", **cli.context_settings)
     parts = [_HEAD, "## Exit codes and environment\n", f"```text\n{_plain(EXIT_CODES)}\n```\n"]
-    for name in cli.list_commands(context):
-        command = cli.get_command(context, name)
-        if command is not None and not command.hidden:
-            below = click.Context(command, info_name=name, parent=context)
-            parts.extend(_command(command, below))
+    parts.extend(_commands(cli, context))
     return "\n".join(parts)
 
 
+def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is not None and not command.hidden:
+            below = click.Context(command, info_name=name, parent=context)
+            yield from _command(command, below)
+            if isinstance(command, click.Group):
+                yield from _commands(command, below)
+
+
 def _command(command: click.Command, context: click.Context) -> Iterator[str]:
-    yield f"## {context.info_name}\n"
+    yield f"## {context.command_path.partition(' ')[2]}\n"
     usage = " ".join(command.collect_usage_pieces(context))
     yield f"```text\n{context.command_path} {usage}\n```\n"
     yield _plain(command.help or "") + "\n"

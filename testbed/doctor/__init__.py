@@ -217,6 +217,7 @@ _FIXED: tuple[Check, ...] = (
     _program("ping", "iputils-ping", "pings by hand in `testbed exec`"),
     _program("iperf3", "iperf3", "TCP by hand in `testbed exec`"),
     _program("tcpdump", "tcpdump", "captures by hand in `testbed exec`"),
+    _program("cc", "gcc libc6-dev", "the floor of `testbed bench engines`"),
     _program("docker", "docker.io", "the image"),
     Check(
         key="container-engine",

@@ -109,7 +109,7 @@ class Kernel:
     def make_cable(self, operation: MakeCable) -> None:
         """Make a veth pair with its ends as the radios of two namespaces, and switch it on."""
         a, b = operation.netns
-        self._make_veth(
+        self.make_veth(
             (a, RADIO_INTERFACE, operation.mac[0]),
             (b, RADIO_INTERFACE, operation.mac[1]),
             mtu=operation.mtu,
@@ -119,7 +119,7 @@ class Kernel:
 
     def make_port(self, operation: MakePort) -> None:
         """Make the radio of a node and its port in the medium, which nobody hears yet."""
-        self._make_veth(
+        self.make_veth(
             (operation.netns, RADIO_INTERFACE, operation.mac),
             (operation.medium, operation.port, _port_mac(operation.port)),
             mtu=operation.mtu,
@@ -128,9 +128,11 @@ class Kernel:
         netns.run_in(operation.medium, lambda: netif.set_up(operation.port))
         self._medium(operation.medium).prepare(operation.port)
 
-    def _make_veth(
-        self, near: tuple[str, str, str], far: tuple[str, str, str], *, mtu: int
-    ) -> None:
+    def make_veth(self, near: tuple[str, str, str], far: tuple[str, str, str], *, mtu: int) -> None:
+        """Make a veth pair of two ends (namespace, interface, MAC), both still down.
+
+        :raises KernelError: a name is taken, or the kernel refused.
+        """
         descriptors = [
             os.open(netns.namespace_path(end[0]), os.O_RDONLY | os.O_CLOEXEC) for end in (near, far)
         ]
@@ -148,11 +150,11 @@ class Kernel:
 
     def remove_radio(self, namespace: str) -> bool:
         """Remove the radio of a node and with it its other end; False if there is none."""
-        return _remove_link(namespace, RADIO_INTERFACE)
+        return remove_link(namespace, RADIO_INTERFACE)
 
     def remove_port(self, medium: str, port: str) -> bool:
         """Remove a port of the medium and with it the radio behind it; False if there is none."""
-        return _remove_link(medium, port)
+        return remove_link(medium, port)
 
     def hear(self, operation: Hear) -> None:
         """Let exactly these peers hear what comes in at the port; see `set_hearing`."""
@@ -202,7 +204,9 @@ def has_radio(namespace: str) -> bool:
         return False
 
 
-def _remove_link(namespace: str, interface: str) -> bool:
+def remove_link(namespace: str, interface: str) -> bool:
+    """Remove an interface, a veth with its other end; False if there is none of that name."""
+
     def body() -> bool:
         with IPRoute() as inside:
             found = inside.link_lookup(ifname=interface)

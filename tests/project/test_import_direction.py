@@ -67,7 +67,7 @@ ONLY_IN = {
     "yaml": {"testbed.files.yamlfile"},
     "jinja2": {"testbed.report.html"},
     "markupsafe": {"testbed.report.html"},
-    "matplotlib": {"testbed.report.charts.drawing"},
+    "matplotlib": {"testbed.report.charts.drawing", "testbed.bench.plot"},
     "rich": {"testbed.console", "testbed.report.terminal"},
     "scapy": {"testbed.traffic.layer"},
     "click": {"testbed.cli", "agent.cli"},

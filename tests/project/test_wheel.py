@@ -75,6 +75,7 @@ def test_the_wheel_has_every_module_and_no_test(wheel: Path) -> None:
         for path in (ROOT / package).rglob("*.py")
     }
     assert modules <= names
+    assert "testbed/bench/forward.c" in names
     assert not [name for name in names if name.startswith("tests/")]
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
