@@ -37,10 +37,14 @@ class Expectation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CountFrom:
-    """The time stamp (CLOCK_REALTIME) from which frames are the trial phase, and of its steps."""
+    """The time stamp (CLOCK_REALTIME) from which frames are the trial phase, and of its steps.
+
+    `fastest_pps` is the highest rate that will be offered; None is as fast as possible.
+    """
 
     time_ns: int
     steps_ns: tuple[int, ...] = ()
+    fastest_pps: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,10 +59,14 @@ class GeneratorJob:
 
 
 class SinkJob:
-    """Commands: ``open`` SinkSpec, ``arm`` Expectation, ``count from`` CountFrom, ``settle``."""
+    """Commands: ``open`` SinkSpec, ``arm`` Expectation, ``count from`` CountFrom, ``settle``.
+
+    ``count from`` is answered with the scheduling class that it runs in from then on.
+    """
 
     def __init__(self) -> None:
         self._sink: Sink | None = None
+        self._apart = False
 
     def command(self, name: str, argument: Any, wanted: Callable[[], bool]) -> Any:
         if name == "open":
@@ -70,22 +74,19 @@ class SinkJob:
             spec: SinkSpec = argument
             _move(spec.cpus)
             self._sink = Sink(spec)
-            return Opened(
-                buffer_bytes=self._sink.buffer_bytes,
-                cpus=cpu.allowed_cpus(),
-                scheduling=(
-                    scheduling.ORDINARY
-                    if spec.cpus is None or len(spec.cpus) >= (os.cpu_count() or 1)
-                    else scheduling.go_realtime(scheduling.SINK_PRIORITY)
-                ),
-            )
+            # In real time it must leave a CPU to the node.
+            self._apart = spec.cpus is not None and len(spec.cpus) < (os.cpu_count() or 1)
+            return Opened(buffer_bytes=self._sink.buffer_bytes, cpus=cpu.allowed_cpus())
         sink = self._sink
         if sink is None:
             raise TrafficError("nothing is open")
         if name == "arm":
             return sink.arm(argument)
         if name == "count from":
-            return sink.count_from(argument)
+            sink.count_from(argument)
+            if not self._apart:
+                return scheduling.ORDINARY
+            return scheduling.go(scheduling.sink_priority(argument.fastest_pps))
         if name == "settle":
             return self._settle(sink, argument, wanted)
         raise TrafficError(f"no command {name!r}")

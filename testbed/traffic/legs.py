@@ -86,6 +86,7 @@ class LegRunner:
         self.granted: dict[str, tuple[int, ...]] = {}
         """On which CPUs "generator" and "sink" run."""
         self.sink_scheduling = ""
+        """The scheduling class of the sinks in the last trial."""
         try:
             for _ in range(count):
                 self._generators.append(Worker("generator", cpus=cpus.generator))
@@ -119,7 +120,6 @@ class LegRunner:
             "generator": tuple(sorted({cpu for found in generators for cpu in found})),
             "sink": tuple(sorted({cpu for found in sinks for cpu in found.cpus})),
         }
-        self.sink_scheduling = sinks[0].scheduling
 
     def teach(self) -> None:
         """Send every lesson once; OSError if an interface refuses."""
@@ -177,11 +177,13 @@ class LegRunner:
         stop = trial + round(duration_s * 1e9)
         steps = _steps(load, trial, stop)
         from_ = CountFrom(
-            time_ns=trial + offset, steps_ns=tuple(step.from_ns + offset for step in steps)
+            time_ns=trial + offset,
+            steps_ns=tuple(step.from_ns + offset for step in steps),
+            fastest_pps=max(load.steps_pps, default=load.rate_pps),
         )
         for worker in self._sinks:
             worker.begin("count from", from_)
-        _all([(worker, 10.0) for worker in self._sinks])
+        self.sink_scheduling = "; ".join(sorted(set(_all([(w, 10.0) for w in self._sinks]))))
         try:
             offer = Offer(
                 rate_pps=load.rate_pps,

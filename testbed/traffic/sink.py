@@ -57,7 +57,6 @@ class Opened:
 
     buffer_bytes: int
     cpus: tuple[int, ...]
-    scheduling: str
 
 
 def probe_filter() -> bytes:

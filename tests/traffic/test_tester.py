@@ -315,18 +315,27 @@ def test_traffic_that_cannot_be_is_refused(
         tester.prepare(traffic)
 
 
+REALTIME = "real-time (SCHED_FIFO)"
+FIRST = "ordinary, before all others (nice -20)"
+
+
 @pytest.mark.parametrize(
-    ("cpus", "how"), [(CPUS, "real-time (SCHED_FIFO)"), (TesterCpus(), "ordinary")]
+    ("cpus", "rate_pps", "generator", "sink"),
+    [
+        (CPUS, 1000, REALTIME, FIRST),
+        (CPUS, None, REALTIME, REALTIME),
+        (TesterCpus(), 1000, "ordinary", "ordinary"),
+    ],
 )
-def test_only_a_tester_with_a_cpu_of_its_own_runs_in_real_time(
-    wire: Wire, cpus: TesterCpus, how: str
+def test_a_tester_with_a_cpu_of_its_own_runs_in_real_time_but_never_uses_all_of_it_so(
+    wire: Wire, cpus: TesterCpus, rate_pps: float | None, generator: str, sink: str
 ) -> None:
     wire.start("obu")
     with Tester(wire.under_test("obu"), wire=wire.end, cpus=cpus) as tester:
         tester.prepare(Traffic(path=Path.RELAY))
-        done = tester.run(Load(rate_pps=1000), duration_s=0.1)
-    assert done.scheduling == {"generator": how, "sink": how}
-    assert done.whole.lost == 0
+        done = tester.run(Load(rate_pps=rate_pps), duration_s=0.1)
+    assert done.scheduling == {"generator": generator, "sink": sink}
+    assert rate_pps is None or done.whole.lost == 0
 
 
 def test_the_ends_of_the_trial_phase_are_called_at(wire: Wire) -> None:
