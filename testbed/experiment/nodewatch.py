@@ -7,11 +7,10 @@ the figures are for.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from testbed import results
 from testbed.errors import Lacking
@@ -25,10 +24,6 @@ from testbed.measure.counters import (
     SyscallCounters,
     class_of,
 )
-
-_IDLE_LOOK_S: Final = 0.02
-_IDLE_NS: Final = 1_000_000
-_IDLE_LIMIT_NS: Final = 2_000_000_000
 
 Ask = Callable[[], Mapping[str, Any] | None]
 """The node's own counts now; None from a node that does not tell."""
@@ -118,24 +113,6 @@ class NodeWatch:
         self._taken.start = self._sample(own_first=True)
         for counters in (*self._software, *self._calls):
             counters.start()
-
-    def wait_idle(self) -> None:
-        """Wait until the node has worked off what it was given: it neither runs nor waits to run.
-
-        Seen from outside, so that it is not woken by the question. Gives up after two seconds.
-        """
-        deadline = self._clock() + _IDLE_LIMIT_NS
-        try:
-            before = family.sample(self._pids)
-            while self._clock() < deadline:
-                time.sleep(_IDLE_LOOK_S)
-                now = family.sample(self._pids)
-                used = family.cpu_since(now, before)
-                if used.total_ns + used.run_delay_ns < _IDLE_NS:
-                    return
-                before = now
-        except ProcessLookupError:
-            return
 
     def end(self) -> None:
         """The window ends."""

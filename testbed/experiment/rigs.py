@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 
 from testbed.errors import TestbedError
+from testbed.measure import family, idleness
 from testbed.running import agent_control, lifecycle
 from testbed.running.running import Running
 from testbed.scenario.model import FrameSize, Point
@@ -65,7 +66,11 @@ class Rig(ABC):
         at_start: Callback | None = None,
         at_end: Callback | None = None,
     ) -> TrialTraffic:
-        """Offer traffic and account for all of it; call-backs at the ends of the trial phase."""
+        """Offer traffic and account for all of it; call-backs at the ends of the trial phase.
+
+        Returns once every node has worked off what it was given, or after two seconds of waiting:
+        one that was kept from running has not lost what is still before it.
+        """
         assert self._tester is not None
         return self._tester.run(
             load,
@@ -73,7 +78,12 @@ class Rig(ABC):
             warm_up_s=warm_up_s,
             at_start=at_start,
             at_end=at_end,
+            at_rest=self._wait_idle,
         )
+
+    def _wait_idle(self) -> None:
+        nodes = [node.pid for node in self.running.status().values() if node.alive]
+        idleness.wait_idle(family.members_of_all(nodes))
 
     def close(self) -> None:
         """End the tester and take the testbed down; twice is fine."""

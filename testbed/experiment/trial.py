@@ -85,8 +85,6 @@ class Bench:
                     stack.enter_context(watch)
                 traffic = self._offer(planned, watches, warm_up_s=warm_up_s)
                 for watch in watches:
-                    # A node of which nothing comes may still have much before it.
-                    watch.wait_idle()
                     watch.finish()
         except (NodeNotReady, NodeGone, NotForwarding) as error:
             marks += self._deaths() or [results.Marked(mark="failed", why=str(error))]
@@ -216,8 +214,6 @@ class Bench:
             # Over the whole stretch, idle to idle, so that kernel and node count the same calls.
             start()
             traffic = self._rig.offer(load, duration_s=planned.duration_s)
-            for watch in watches:
-                watch.wait_idle()
             end()
             return traffic
         return self._rig.offer(

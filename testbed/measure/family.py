@@ -23,8 +23,17 @@ def members(pid: int) -> tuple[int, ...]:
 
     :raises ProcessLookupError: there is no such process.
     """
+    found = members_of_all([pid])
+    if pid not in found:
+        raise ProcessLookupError(f"process {pid} is gone")
+    return (pid, *(one for one in found if one != pid))
+
+
+def members_of_all(pids: Iterable[int]) -> tuple[int, ...]:
+    """Those of several families, in one look at the machine; a process that is gone has none."""
+    heads = frozenset(pids)
     parents: dict[int, int] = {}
-    found = {pid}
+    found = set(heads)
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -36,16 +45,15 @@ def members(pid: int) -> tuple[int, ...]:
         state, parent, _, session = text.rpartition(")")[2].split()[:4]
         if state not in "ZX":
             parents[int(entry)] = int(parent)
-            if int(session) == pid:
+            if int(session) in heads:
                 found.add(int(entry))
-    if pid not in parents:
-        raise ProcessLookupError(f"process {pid} is gone")
+    found &= parents.keys()
     grown = True
     while grown:
         more = {child for child, parent in parents.items() if parent in found} - found
         found |= more
         grown = bool(more)
-    return (pid, *sorted(found - {pid}))
+    return tuple(sorted(found))
 
 
 def sample(pids: Iterable[int]) -> dict[int, ProcessSample]:

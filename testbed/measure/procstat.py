@@ -15,6 +15,8 @@ from typing import Final, Self
 
 _TICK_NS: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _CPUCLOCK_SCHED: Final = 2
+_WAITING: Final = frozenset("SIZX")
+"""States of a thread that waits for an event, or has ended (proc_pid_stat(5))."""
 _FIELD = re.compile(r"^(\w+):\s+(\d+)", re.MULTILINE)
 
 
@@ -112,6 +114,16 @@ def switches(pid: int) -> Switches:
     return Switches(voluntary=voluntary, involuntary=involuntary)
 
 
+def asleep(pid: int) -> bool:
+    """Whether every thread waits for something to happen; ProcessLookupError if there is none.
+
+    One that is ready to run but has no CPU yet does not, nor one that is stopped or traced: it has
+    its work still before it, which no clock shows until it runs again.
+    """
+    states = {_state(pid, thread) for thread in _threads(pid)}
+    return states <= _WAITING
+
+
 def sample(pid: int) -> ProcessSample:
     """Everything at once, the cheap parts of /proc only; ProcessLookupError if it is gone."""
     fields = _stat(pid)
@@ -147,6 +159,12 @@ def _io(pid: int) -> IoCounts | None:
         read_bytes=int(found["rchar"]),
         written_bytes=int(found["wchar"]),
     )
+
+
+def _state(pid: int, thread: str) -> str:
+    """The state of a thread; that of one which has just ended is of no account."""
+    text = _read(f"/proc/{pid}/task/{thread}/stat", ") X")
+    return text[text.rindex(")") + 2]
 
 
 def _stat(pid: int) -> list[str]:

@@ -95,8 +95,10 @@ class SinkJob:
         deadline = time.monotonic() + how.limit_s
         quiet = False
         while not quiet and time.monotonic() < deadline and wanted():
-            sink.drain()
-            quiet = sink.quiet_for_ns() >= how.quiet_s * 1e9
+            # The silence is measured before the look that ends it: had this process been kept from
+            # running in between, there might be frames waiting.
+            silence_ns = sink.quiet_for_ns()
+            quiet = not sink.drain() and silence_ns >= how.quiet_s * 1e9
             if not quiet:
                 time.sleep(POLL_S)
         result = sink.result(quiet=quiet)

@@ -162,11 +162,15 @@ class LegRunner:
         warm_up_s: float,
         at_start: Callback | None = None,
         at_end: Callback | None = None,
+        at_rest: Callback | None = None,
     ) -> tuple[tuple[LegTraffic, ...], Window]:
         """Offer the load on every leg at once.
 
         `at_start` is called when the warm-up ends, `at_end` when the last frame is due, both in
-        this process, so that counters can be read over exactly the trial phase.
+        this process, so that counters can be read over exactly the trial phase. `at_rest` is
+        called when everything was offered; it may wait for those on the way to work it off, and
+        the sinks count on until it returns and nothing comes any more. Without it, what comes
+        after a silence of `QUIET_S` is not counted.
         """
         for worker, route in zip(self._sinks, self._routes, strict=True):
             worker.begin("arm", route.leg.expected)
@@ -208,6 +212,8 @@ class LegRunner:
         except BaseException:
             self._abandon()
             raise
+        if at_rest is not None:
+            at_rest()
         heard = self._settle(QUIET_S)
         window = Window(
             start_ns=start,

@@ -116,11 +116,13 @@ class PathTester:
         warm_up_s: float = 0.0,
         at_start: Callback | None = None,
         at_end: Callback | None = None,
+        at_rest: Callback | None = None,
     ) -> TrialTraffic:
         """Offer `load`, in each direction, and account for all of it.
 
-        `at_start` and `at_end` are called at the ends of the trial phase. What the nodes
-        themselves counted as dropped is still to be added to the ledger: `Ledger.with_node`.
+        `at_start` and `at_end` are called at the ends of the trial phase, `at_rest` before the
+        sinks stop (`LegRunner.run`). What the nodes themselves counted as dropped is still to be
+        added to the ledger: `Ledger.with_node`.
 
         :raises WorkerDied: a process of the tester ended.
         """
@@ -128,7 +130,12 @@ class PathTester:
             raise RuntimeError("prepare comes first")
         before = self._counts()
         legs, window = self._legs.run(
-            load, duration_s=duration_s, warm_up_s=warm_up_s, at_start=at_start, at_end=at_end
+            load,
+            duration_s=duration_s,
+            warm_up_s=warm_up_s,
+            at_start=at_start,
+            at_end=at_end,
+            at_rest=at_rest,
         )
         after = self._counts()
         return assembled(

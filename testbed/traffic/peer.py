@@ -130,12 +130,13 @@ class Tester:
         warm_up_s: float = 0.0,
         at_start: Callback | None = None,
         at_end: Callback | None = None,
+        at_rest: Callback | None = None,
     ) -> TrialTraffic:
         """Offer `load` of the prepared traffic and account for all of it.
 
-        `at_start` and `at_end` are called at the ends of the trial phase. What the node itself
-        counted as dropped, between before this call and after it, is still to be added to the
-        ledger: `Ledger.with_node`.
+        `at_start` and `at_end` are called at the ends of the trial phase, `at_rest` before the
+        sink stops (`LegRunner.run`). What the node itself counted as dropped, between before this
+        call and after it, is still to be added to the ledger: `Ledger.with_node`.
 
         :raises WorkerDied: a process of the tester ended.
         """
@@ -143,7 +144,12 @@ class Tester:
             raise RuntimeError("prepare comes first")
         before = self._counts()
         legs, window = self._legs.run(
-            load, duration_s=duration_s, warm_up_s=warm_up_s, at_start=at_start, at_end=at_end
+            load,
+            duration_s=duration_s,
+            warm_up_s=warm_up_s,
+            at_start=at_start,
+            at_end=at_end,
+            at_rest=at_rest,
         )
         after = self._counts()
         (leg,) = legs
