@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,8 @@ from engine_under_test import RealEngine
 from testbed.container.rights import CAPABILITIES, Capability, Rights
 from testbed.container.session import Order, run
 from testbed.errors import Lacking
+from testbed.measure.statistics import assess
+from testbed.results.store import load_result
 
 ROOT = Path(__file__).resolve().parents[2]
 TESTBED = (sys.executable, "-m", "testbed")
@@ -23,7 +30,8 @@ TESTBED = (sys.executable, "-m", "testbed")
 # The making of engine and image counts as the first test's.
 pytestmark = [pytest.mark.timeout(660), pytest.mark.usefixtures("root", "real_engine")]
 
-# One pair decides nothing, on any machine and however busy it is: the verdict is inconclusive.
+# Fewer than five pairs decide nothing, on any machine: the verdict is inconclusive. More than one,
+# since a busy machine may spoil some.
 SAME_TWICE = """\
 name: tbt-same
 topology: near.yaml
@@ -35,7 +43,7 @@ variants:
   single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
   again: {engine: per-packet, handler: per-packet, batch: 1}
 targets: [throughput-low]
-repeats: 1
+repeats: 4
 trial: TRIAL
 warm_up: 20ms
 """
@@ -73,6 +81,38 @@ def in_container(
     )
     assert check is None or done.returncode == check, done.stderr
     return done
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    return {one.target.key: str(one.verdict) for one in assess(load_result(folder))}
+
+
+def test_the_outcome_is_that_of_the_same_run_outside(
+    real_engine: RealEngine, scenario: Path, run_dir: Path
+) -> None:
+    arguments = ("run", "same.yaml", "--fail-on", "inconclusive", "--seed", "5", "--output")
+    inside = in_container(real_engine, *arguments, "inside", cwd=scenario)
+    outside = subprocess.run(
+        (*TESTBED, *arguments, "outside"), cwd=scenario, capture_output=True, text=True, check=False
+    )
+    assert inside.returncode == outside.returncode == 3, inside.stderr + outside.stderr
+    found = verdicts(scenario / "inside")
+    assert found == verdicts(scenario / "outside")
+    assert found == {"throughput-low": "inconclusive"}
+
+    def names(folder: str) -> set[str]:
+        return {path.name for path in (scenario / folder).iterdir()}
+
+    assert names("inside") == names("outside") >= {"result.json", "report.md"}
+    # What the run inside says of files is true outside, where they belong to whoever asked.
+    assert "written: inside/result.json" in inside.stderr
+    assert (scenario / "inside" / "result.json").stat().st_uid == os.geteuid()
+    assert "claimed and found" in inside.stdout
+    result = load_result(scenario / "inside")
+    assert result.seed == 5
+    assert result.scenario.source == "same.yaml"
+    assert any(note.startswith("in a container of the image") for note in result.notes)
+    assert real_engine.containers() == []
 
 
 def test_everything_that_up_and_run_need_is_in_the_container(
@@ -196,8 +236,89 @@ def test_ctrl_c_takes_the_container_away(
     assert ended == status, said
     assert said.splitlines()[-1] == "error: stopped"
     assert real_engine.containers() == []
-    # Nothing was measured yet, so there is nothing to keep.
-    assert not (scenario / "out").exists()
+    # What was checked until then is kept, as it is outside.
+    assert load_result(scenario / "out").interrupted
+
+
+def test_what_a_killed_command_leaves_ends_by_itself_and_is_swept(
+    real_engine: RealEngine, scenario: Path, wait_until: Callable[..., None]
+) -> None:
+    begun = Background(real_engine, scenario)
+    begun.process.kill()
+    begun.end()
+    (left,) = real_engine.containers()
+    wait_until(
+        lambda: real_engine.docker("inspect", "-f", "{{.State.Status}}", left) == "exited",
+        timeout=30,
+        what="the container ends when its command is gone",
+    )
+    down = subprocess.run(
+        (*TESTBED, "down", "--all", "--format", "json"),
+        env=real_engine.environment | {"TESTBED_RUN_DIR": str(scenario / "none")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(json.loads(down.stdout)["containers"]) == 1
+    assert real_engine.containers() == []
+
+
+class Relay:
+    """A socket in front of the engine's, whose connections can all be cut at once."""
+
+    def __init__(self, path: Path, engine: str) -> None:
+        self.host = f"unix://{path}"
+        self._engine = engine.removeprefix("unix://")
+        self._open: list[socket.socket] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                engine = socket.socket(socket.AF_UNIX)
+                engine.connect(self._engine)
+                self._open += [client, engine]
+                for pair in ((client, engine), (engine, client)):
+                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Close everything, and take no more."""
+        for one in (self._listener, *self._open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def test_a_lost_connection_is_said_and_the_next_run_takes_the_container_away(
+    real_engine: RealEngine, scenario: Path, wait_until: Callable[..., None]
+) -> None:
+    relay = Relay(scenario / "s", real_engine.host or "unix:///var/run/docker.sock")
+    begun = Background(real_engine, scenario, host=relay.host)
+    relay.cut()
+    status, said = begun.end()
+    assert status == 1
+    assert "the connection to the container engine is lost" in said.splitlines()[-1]
+    assert "`testbed down --all` will" in said
+    (left,) = real_engine.containers()
+    wait_until(
+        lambda: real_engine.docker("inspect", "-f", "{{.State.Status}}", left) == "exited",
+        timeout=30,
+        what="the container ends when the connection is gone",
+    )
+    done = in_container(real_engine, "doctor", cwd=scenario, check=0)
+    assert "which an earlier run left" in done.stderr
+    assert real_engine.containers() == []
 
 
 def test_the_image_is_an_installation_and_nothing_else(real_engine: RealEngine) -> None:
