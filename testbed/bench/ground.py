@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Protocol, Self
 
-from testbed.experiment.runner import choose_pins
+from testbed.experiment.pinning import choose_pins
 from testbed.measure.cpu import allowed_cpus
 from testbed.measure.latency import Histogram
 from testbed.running import lifecycle

@@ -103,7 +103,8 @@ def run(
     root; files go in, the results come out, and the exit code is that of the run inside.
     """
     from testbed import console
-    from testbed.experiment.runner import Step, run_scenario
+    from testbed.experiment.progress import Step
+    from testbed.experiment.runner import run_scenario
     from testbed.kernel import limits
     from testbed.report.files import write_reports
     from testbed.report.terminal import render_terminal

@@ -7,16 +7,17 @@ not know trials, variants or what is made of the counts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from testbed.errors import TestbedError
+from testbed.experiment.pinning import Pins
 from testbed.measure import family, idleness
 from testbed.running import agent_control, lifecycle
 from testbed.running.running import Running
 from testbed.scenario.model import FrameSize, Point
 from testbed.topology.model import RADIO_INTERFACE, TAP_INTERFACE, Topology
 from testbed.traffic.frames import IMIX
-from testbed.traffic.legs import Callback, TesterCpus
+from testbed.traffic.legs import Callback
 from testbed.traffic.path import PathNode, PathTester
 from testbed.traffic.paths import Path, Traffic
 from testbed.traffic.peer import PREPARE_TIMEOUT_S, NodeUnderTest, Tester
@@ -28,14 +29,6 @@ _JOIN_S = 5.0
 
 class NodeNotReady(TestbedError):
     """A node under test did not start, died at once, or did not join."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pins:
-    """The CPUs of the tester and of every node."""
-
-    tester: TesterCpus
-    node: tuple[int, ...]
 
 
 class Rig(ABC):

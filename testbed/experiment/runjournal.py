@@ -10,57 +10,22 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-import agent
-import testbed
 from testbed.errors import InputError
-from testbed.results import Check, Device, Environment, Scenario, Search, Trial
+from testbed.experiment.identity import Header
+from testbed.results import Check, Device, Search, Trial
 
 FILE_NAME: Final = "journal.jsonl"
 FORMAT: Final = "testbed-run"
 VERSION: Final = 1
 
 _RUNNING: Final = "a run is at work in this directory"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
-    """What a run is, as its first line says it; a run that goes on has to be the same.
-
-    `file` is the scenario's file, None where it came from standard input. `plan` and `code` are
-    digests of the planned trials and of the program, `machine_id` is the machine's own number.
-    """
-
-    started: str
-    seed: int
-    file: str | None
-    scenario: Scenario
-    topology: Mapping[str, Any]
-    environment: Environment
-    plan: str
-    code: str
-    machine_id: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
-        for name in ("scenario", "environment"):
-            values[name] = values[name].model_dump(mode="json", by_alias=True)
-        return {"format": FORMAT, "version": VERSION, **values}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` made; KeyError or ValueError if it did not."""
-        found = {name: values[name] for name in cls.__slots__}
-        found["scenario"] = Scenario.model_validate(found["scenario"])
-        found["environment"] = Environment.model_validate(found["environment"])
-        return cls(**found)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -112,7 +77,7 @@ class RunJournal:
                 file=str(self.path),
                 expected="--resume to go on with it, or another directory",
             )
-        self._write(header.to_json())
+        self._write({"format": FORMAT, "version": VERSION, **header.to_json()})
         _sync_directory(self.path.parent)
 
     def resume(self) -> Past:
@@ -189,71 +154,6 @@ def past_of(directory: str | Path) -> Past:
     if not lines:
         raise _nothing(path.parent)
     return _read(lines, str(path))
-
-
-def require_same(now: Header, then: Header, *, file: str) -> None:
-    """Both are the same run, on the same machine, by the same program.
-
-    :raises InputError: says what has changed, from what to what.
-    """
-    for what, name in (("the scenario", "scenario"), ("the topology", "topology")):
-        before, after = then.to_json()[name], now.to_json()[name]
-        if name == "scenario":
-            # Where the file lies does not matter, only what it says.
-            before, after = ({**values, "source": None} for values in (before, after))
-        _refuse(what, before, after, file)
-    _refuse("the plan of trials", then.plan, now.plan, file)
-    _refuse("the seed", then.seed, now.seed, file)
-    _refuse("the program", then.code, now.code, file)
-    before, after = (_machine(header) for header in (then, now))
-    _refuse("the machine", before, after, file)
-
-
-def code_digest() -> str:
-    """A text that is different where the program is: of its version and all its source."""
-    digest = hashlib.sha256(testbed.__version__.encode())
-    for package in (agent, testbed):
-        assert package.__file__ is not None
-        folder = Path(package.__file__).parent
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"\0{path.relative_to(folder)}\0".encode())
-            digest.update(path.read_bytes())
-    return f"{testbed.__version__}-{digest.hexdigest()[:16]}"
-
-
-def machine_id() -> str | None:
-    """The number that this installation has since it was made (machine-id(5))."""
-    try:
-        return Path("/etc/machine-id").read_text().strip() or None
-    except OSError:
-        return None
-
-
-def _machine(header: Header) -> dict[str, Any]:
-    """What must be the same for trials to be of one run; how busy the machine was need not be."""
-    values = header.environment.model_dump(mode="json", exclude={"load_average", "devices"})
-    return {**values, "machine_id": header.machine_id}
-
-
-def _refuse(what: str, then: object, now: object, file: str) -> None:
-    for place, before, after in _differences(then, now, ""):
-        where = f", at {place}" if place else ""
-        raise InputError(
-            f"{what} has changed since the run began{where}: it cannot go on",
-            file=file,
-            value=after,
-            expected=f"{before!r}, or a new run" if len(repr(before)) <= 80 else "a new run",
-        )
-
-
-def _differences(then: object, now: object, place: str) -> Iterator[tuple[str, object, object]]:
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        for key in [*then, *(key for key in now if key not in then)]:
-            yield from _differences(
-                then.get(key), now.get(key), f"{place}.{key}" if place else str(key)
-            )
-    elif then != now:
-        yield place, then, now
 
 
 def _read(lines: list[bytes], file: str) -> Past:

@@ -23,8 +23,9 @@ from testbed.experiment.outcome import (
     search_trial_of,
     traffic_of,
 )
+from testbed.experiment.pinning import Pins
 from testbed.experiment.ratesearch import Found, SearchBroken, search
-from testbed.experiment.rigs import NodeNotReady, Pins, make_rig
+from testbed.experiment.rigs import NodeNotReady, make_rig
 from testbed.experiment.trialplan import PlannedSearch, PlannedTrial
 from testbed.launch.client import NodeStatus
 from testbed.running import agent_control

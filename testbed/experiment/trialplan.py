@@ -8,6 +8,7 @@ than one cell all of its pairs.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,39 @@ class PlannedSearch:
     frame_bytes: FrameSize
     variant: str
     pair: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """All trials and searches of a run, each in order."""
+
+    trials: tuple[PlannedTrial, ...]
+    searches: tuple[PlannedSearch, ...]
+
+    @property
+    def digest(self) -> str:
+        """A text that is different where the plan is."""
+        return hashlib.sha256(repr((self.trials, self.searches)).encode()).hexdigest()[:16]
+
+    def torn(self, made: Collection[int]) -> int:
+        """How many pairs have trials among those `made`, by their number, and others.
+
+        Of a pair, trials should follow each other at once: an interruption between them is time
+        in which the machine may have drifted.
+        """
+        pairs: dict[tuple[str, str, FrameSize, int], set[bool]] = {}
+        for trial in self.trials:
+            if trial.pass_ == "timing":
+                key = (trial.point, trial.load, trial.frame_bytes, trial.pair)
+                pairs.setdefault(key, set()).add(trial.id in made)
+        return sum(len(states) == 2 for states in pairs.values())
+
+
+def plan_run(scenario: Scenario, *, quick: bool) -> Plan:
+    """The plan of a whole run."""
+    return Plan(
+        trials=plan_trials(scenario, quick=quick), searches=plan_searches(scenario, quick=quick)
+    )
 
 
 def plan_searches(scenario: Scenario, *, quick: bool) -> tuple[PlannedSearch, ...]:

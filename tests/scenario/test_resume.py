@@ -16,9 +16,10 @@ import pytest
 from test_scenario_files import load
 
 from testbed.errors import InputError
-from testbed.experiment import runjournal, runner
+from testbed.experiment import course, identity, runner
+from testbed.experiment.progress import Step
 from testbed.experiment.runjournal import FILE_NAME, RunJournal, past_of
-from testbed.experiment.runner import Step, run_scenario
+from testbed.experiment.runner import run_scenario
 from testbed.experiment.trialplan import PlannedTrial, plan_trials
 from testbed.kernel import processes
 from testbed.report.markdown import render_markdown
@@ -173,7 +174,7 @@ class FakeBench:
 
 @pytest.fixture
 def no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "Bench", FakeBench)
+    monkeypatch.setattr(course, "Bench", FakeBench)
     monkeypatch.setattr(runner, "require_feasible", lambda *unused, **named: None)
 
 
@@ -277,8 +278,8 @@ def test_a_damaged_journal_is_refused_by_line(small: Scenario, tmp_path: Path) -
 
 
 def test_the_program_is_known_by_all_of_its_source() -> None:
-    assert runjournal.code_digest() == runjournal.code_digest()
-    version, _, digest = runjournal.code_digest().rpartition("-")
+    assert identity.code_digest() == identity.code_digest()
+    version, _, digest = identity.code_digest().rpartition("-")
     assert version
     assert len(digest) == 16
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from test_scenario_files import load
 
-from testbed.experiment.runner import Step, choose_pins, run_scenario
+from testbed.experiment.pinning import choose_pins
+from testbed.experiment.progress import Step
+from testbed.experiment.runner import run_scenario
 from testbed.measure.statistics import Verdict, assess, handled, own_count_deviation
 from testbed.report.files import write_reports
 from testbed.report.markdown import render_markdown

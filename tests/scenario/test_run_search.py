@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from test_scenario_files import load
 
-from testbed.experiment.runner import Step, run_scenario
+from testbed.experiment.progress import Step
+from testbed.experiment.runner import run_scenario
 from testbed.experiment.trialplan import plan_searches
 from testbed.measure.statistics import SearchedPlace, searches_of
 from testbed.results import Traffic
