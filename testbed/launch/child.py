@@ -1,7 +1,7 @@
-"""What a forked node does before it is a node: its namespace, its descriptors, its end with us.
+"""A node's process until it is a node: the fork, its namespace, its descriptors, its end with us.
 
-Runs in the launcher (`prepare`, `preload`) and in its children (`become`). Must not know clients
-or other nodes.
+Runs in the launcher (`preload`, `prepare`, `fork`) and in its children (`become`). Must not know
+clients or other nodes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -57,6 +57,42 @@ def prepare(spec: NodeSpec, directory: Path, log: Path) -> None:
         for name in (spec.config.control_path, spec.config.stats_path):
             if name is not None:
                 (directory / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forked:
+    """A child: `pidfd` and `events`, where it says how it is, are the launcher's to close."""
+
+    pid: int
+    pidfd: int
+    events: int
+
+
+def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int) -> Forked:
+    """A child that becomes the node. OSError where there is none; nothing is left of it then."""
+    own_pid = os.getpid()
+    events, events_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        # No signal may meet the child while it still has our handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            pid = os.fork()
+            if pid == 0:
+                become(spec, directory, log, events=events_end, lifeline=lifeline, launcher=own_pid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # no descriptor left: nobody could watch it
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+    except BaseException:
+        os.close(events)
+        raise
+    finally:
+        os.close(events_end)
+    return Forked(pid=pid, pidfd=pidfd, events=events)
 
 
 def become(
