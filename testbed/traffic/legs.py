@@ -25,8 +25,8 @@ from testbed.traffic.sink import SinkSpec
 from testbed.traffic.trial import LegTraffic, Load
 from testbed.traffic.worker import Worker, wait_until_ns
 
-QUIET_S: Final = 0.2
-"""A sink stops once nothing has come for this long."""
+QUIET_S: Final = 0.1
+"""A sink stops once nothing has come for this long, after the nodes have come to rest."""
 DRAIN_LIMIT_S: Final = 5.0
 _LEAD_NS: Final = 20_000_000
 _PROBE_QUIET_S: Final = 0.03
