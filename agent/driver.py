@@ -39,6 +39,9 @@ BATCH_BUDGET: Final = 256
 """The same for whole batches."""
 FEW: Final = 2
 """Up to so many frames cost less one by one than as a batch."""
+FEW_AFTER_WAIT: Final = 8
+"""The same after a wait. What arrays need is no longer in the CPU's caches by then, and comes in
+for one batch; the loop over single frames is small, and warm from its second frame on."""
 _PROBE_MASK: Final = 7
 """While wake-ups find one frame each, only every eighth looks whether there is a second."""
 
@@ -404,15 +407,25 @@ class Driver:
             batch.limit = limit = adaptive.size
         wire, tap = self._to_wire, self._to_tap
         waiting = self.waiting
-        lone = False
+        # What is to leave together must come as a batch.
+        singly = not (self.wire.joins or self.wire.gathers or self.tap.gathers)
+        lone = few = False
         turn = 0
 
         def drain(now_ns: int) -> int:
-            nonlocal lone, turn, limit
+            nonlocal lone, few, turn, limit
             turn += 1
-            if lone and turn & _PROBE_MASK and (waiting is None or not waiting.whole):
+            gathered = waiting is not None and waiting.whole
+            if lone and turn & _PROBE_MASK and not gathered:
                 return take(now_ns, 1)
             taken = 0
+            if few and gathered and singly:
+                taken = take(now_ns, FEW_AFTER_WAIT + 1)
+                if taken <= FEW_AFTER_WAIT:
+                    lone = taken <= 1
+                    if adaptive is not None:
+                        batch.limit = limit = adaptive.observe(min(taken, limit))
+                    return taken
             while taken < BATCH_BUDGET:
                 try:
                     count = recv_batch(batch)
@@ -436,7 +449,7 @@ class Driver:
                 if count < asked:
                     break
             release()
-            lone = taken <= 1
+            lone, few = taken <= 1, taken <= FEW_AFTER_WAIT
             return taken
 
         return drain

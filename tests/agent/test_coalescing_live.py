@@ -54,6 +54,44 @@ def test_frames_gather_and_all_of_them_pass(net: Net, mode: str, handler: str) -
     assert agent.stop() == 0
 
 
+def send_together(agent: Agent, peer: Namespace, frames: int) -> None:
+    """Frames to relay, as fast as they can be sent; back when all of them are."""
+    done = relayed(agent) + frames
+    own = agent.namespace.mac()
+    with peer.raw(protocol=0) as sock:
+        for number in range(frames):
+            sock.send(upstream(own, 50, number))
+    wait_for(lambda: relayed(agent) >= done, "all are relayed")
+
+
+def test_few_frames_after_a_wait_are_taken_one_by_one_and_many_as_a_batch(net: Net) -> None:
+    options = ("--coalesce", "fixed", "--max-wait", "10000", "--engine", "mmsg")
+    agent, peer = joined(net, *options, "--handler", "batched")
+    send_together(agent, peer, 5)  # from now on it is known that they are few
+    before = agent.stats()["syscalls"]
+    for _ in range(10):
+        send_together(agent, peer, 5)
+    few = agent.stats()["syscalls"]
+    assert few["recvfrom"] - before["recvfrom"] >= 50
+    assert few["recvmmsg"] == before["recvmmsg"]
+    send_together(agent, peer, 200)
+    many = agent.stats()["syscalls"]
+    assert many["recvmmsg"] > few["recvmmsg"]
+    assert many["recvfrom"] - few["recvfrom"] < 200
+
+
+def test_what_is_to_leave_together_is_taken_as_a_batch_however_few(net: Net) -> None:
+    options = ("--coalesce", "fixed", "--max-wait", "10000", "--engine", "aggregate")
+    agent, peer = joined(net, *options, "--handler", "batched")
+    send_together(agent, peer, 5)
+    before = agent.stats()["syscalls"]
+    for _ in range(10):
+        send_together(agent, peer, 5)
+    after = agent.stats()["syscalls"]
+    assert after["recvmmsg"] - before["recvmmsg"] >= 10
+    assert after.get("recvfrom", 0) == before.get("recvfrom", 0)
+
+
 def test_adaptive_leaves_rare_frames_alone(net: Net) -> None:
     agent, peer = joined(net, "--coalesce", "adaptive", "--max-wait", "1000")
     _, after, _ = relay(agent, peer, frames=200, rate_pps=300)
