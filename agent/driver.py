@@ -40,8 +40,8 @@ BATCH_BUDGET: Final = 256
 FEW: Final = 2
 """Up to so many frames cost less one by one than as a batch."""
 FEW_AFTER_WAIT: Final = 8
-"""The same after a wait. What arrays need is no longer in the CPU's caches by then, and comes in
-for one batch; the loop over single frames is small, and warm from its second frame on."""
+"""The same after a wait, by measurement: arrays need much code that has not run since before the
+sleep, and for one batch; the loop over single frames is small, and soon warm."""
 _PROBE_MASK: Final = 7
 """While wake-ups find one frame each, only every eighth looks whether there is a second."""
 
