@@ -89,8 +89,11 @@ def test_programs_and_agents_make_one_network(
         assert answered is not None
         assert (answered.node, answered.rsu, answered.hops) == ("rsu1", "rsu1", 1)
     assert shown["rsu1"].answered is None
+    # Where no heartbeat is sent none is answered: what was seen before is not seen now.
+    running.stop("rsu1")
     again = running.restart("theirs")
     assert (again.state, again.answered) == ("ready", None)
+    running.restart("rsu1")
     assert running.wait_joined() == ()
 
 
