@@ -7,6 +7,7 @@ know what is checked, nor any way to ask a node: a node of another make is handl
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
 import time
@@ -244,9 +245,15 @@ def replies(aired: Sequence[Seen]) -> Iterator[HeartbeatReply]:
 def _waiting(sock: socket.socket) -> Iterator[bytes]:
     while True:
         try:
-            yield sock.recv(_LONGEST)
+            frame = sock.recv(_LONGEST)
         except BlockingIOError:
             return
+        except OSError as error:
+            if error.errno != errno.ENETDOWN:
+                raise
+            # Said once of an interface that went: with a TAP's node, say. It only hears no more.
+            return
+        yield frame
 
 
 def _incoming() -> bytes:

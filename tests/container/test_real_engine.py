@@ -129,7 +129,7 @@ def test_everything_that_up_and_run_need_is_in_the_container(
     )
     # Engines and programs: what this kernel can do, it can do in there.
     for one in here:
-        if one["available"] and not one["key"].startswith(("program-docker", "container", "room")):
+        if one["available"] and not one["key"].startswith(NOT_INSIDE):
             assert findings[one["key"]]["available"], one["key"]
     assert real_engine.containers() == []
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from test_scenario_files import load
 
-from testbed.experiment import runner, trial
+from testbed.experiment import course, trial
 from testbed.experiment.nodewatch import NodeWatch
 from testbed.experiment.runner import run_scenario
 from testbed.results import Result, Trial
@@ -201,7 +201,7 @@ def counted_elsewhere(
             self._counter = self._capture = None
             if self._count_calls is not None:
                 self._counter = kind(self._pid, tmp_path)
-                netns = f"tb.{runner.testbed_name_of(testbed_name)}.rsu1"
+                netns = f"tb.{course.testbed_name_of(testbed_name)}.rsu1"
                 self._capture = Capture(netns, "radio0")
                 self._before, self._began = frames_of(self._pid, "radio0"), time.monotonic()
             super().start()
