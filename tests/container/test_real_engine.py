@@ -27,6 +27,9 @@ from testbed.results.store import load_result
 ROOT = Path(__file__).resolve().parents[2]
 TESTBED = (sys.executable, "-m", "testbed")
 
+# The engine itself, and a compiler, which only `bench` has a use for.
+NOT_INSIDE = ("program-docker", "program-cc", "container", "room")
+
 # The making of engine and image counts as the first test's.
 pytestmark = [pytest.mark.timeout(660), pytest.mark.usefixtures("root", "real_engine")]
 
