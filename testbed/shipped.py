@@ -6,11 +6,18 @@ Must not know what is in them.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+
+from testbed.errors import InputError
+from testbed.files import yamlfile
+from testbed.files.fields import did_you_mean
 
 Sort = Literal["topologies", "scenarios"]
+
+_ONE: Final[dict[Sort, str]] = {"topologies": "topology", "scenarios": "scenario"}
 
 _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PACKAGE = Path(__file__).resolve().parent
@@ -45,3 +52,23 @@ def find(sort: Sort, name: str, *, package: Path = _PACKAGE) -> Path | None:
         return None
     path = where / f"{name}.yaml"
     return path if path.is_file() else None
+
+
+def locate(sort: Sort, given: str | Path) -> str | Path:
+    """The file that a user means: itself where there is one, else the shipped one of that name.
+
+    What is no bare name, or standard input, is given back as it is. Raises `InputError`.
+    """
+    text = str(given)
+    if text == yamlfile.STDIN or os.path.isfile(given) or not is_bare_name(text):
+        return given
+    found = find(sort, text)
+    if found is not None:
+        return found
+    known = names(sort)
+    raise InputError(
+        f"there is no such file, and no shipped {_ONE[sort]} of that name"
+        f"{did_you_mean(text, known)}",
+        file=text,
+        expected="a file, - for standard input, or one of " + ", ".join(known),
+    )

@@ -19,8 +19,6 @@ from errno import EBUSY, ENETDOWN
 from functools import cache
 from typing import ClassVar, Final
 
-import numpy as np
-
 from agent.batch import HEADROOM, FrameBatch
 from agent.engines import xsk_sending
 from agent.engines.base import (
@@ -32,7 +30,6 @@ from agent.engines.base import (
     Rows,
     SendResult,
     Side,
-    merge,
 )
 from agent.engines.mmsg import MmsgEngine
 from agent.engines.window import WindowEngine
@@ -121,16 +118,7 @@ class XskEngine(WindowEngine):
             first = self._xsk.slots
         else:
             return super().send_rows(batch, rows)
-        chosen = slice(0, batch.count) if rows is None else rows
-        given, done, size = self._sender.send(batch, first, chosen)
-        if not done:
-            return super().send_rows(batch, rows)
-        self.counters.tx_frames += done
-        self.counters.tx_bytes += size
-        if done == given:
-            return SendResult(done)
-        rest = np.arange(batch.capacity)[chosen][done:]
-        return merge([SendResult(done), super().send_rows(batch, rest)])
+        return self._sender.send_or_else(batch, first, rows, self.counters, super().send_rows)
 
     def _settle(self, frame: Buffer, number: int, patience: Patience) -> SendResult:
         if number == ENETDOWN:

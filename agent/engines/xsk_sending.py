@@ -8,12 +8,13 @@ Must not know where frames come from.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from agent.batch import HEADROOM, FrameBatch, alike
-from agent.engines.base import Rows
+from agent.engines.base import EngineCounters, Rows, SendResult, merge
 from agent.linux.link import Link
 from agent.linux.xsk import XskTransmit
 
@@ -44,6 +45,26 @@ class XskSender:
         rows = np.arange(xsk.chunks, dtype=np.uint64) * np.uint64(xsk.chunk_bytes)
         self._row_begins = rows + np.uint64(place)
         self._frame_begins = rows + np.uint64(place + HEADROOM)
+
+    def send_or_else(
+        self,
+        batch: FrameBatch,
+        first: int,
+        rows: Rows | None,
+        counters: EngineCounters,
+        otherwise: Callable[[FrameBatch, Rows | None], SendResult],
+    ) -> SendResult:
+        """An engine's whole `send_rows`: what `send` leaves over goes `otherwise`."""
+        chosen = slice(0, batch.count) if rows is None else rows
+        given, done, size = self.send(batch, first, chosen)
+        if not done:
+            return otherwise(batch, rows)
+        counters.tx_frames += done
+        counters.tx_bytes += size
+        if done == given:
+            return SendResult(done)
+        rest = np.arange(batch.capacity)[chosen][done:]
+        return merge([SendResult(done), otherwise(batch, rest)])
 
     def send(self, batch: FrameBatch, first: int, rows: Rows) -> Sent:
         """Send rows of a batch whose row 0 is row `first` of the memory; none that is not for it.

@@ -12,11 +12,9 @@ import time
 from errno import EBUSY
 from typing import ClassVar, Final
 
-import numpy as np
-
 from agent.batch import HEADROOM, FrameBatch
 from agent.engines import xsk_sending
-from agent.engines.base import EngineCounters, Port, Probe, Rows, SendResult, Side, merge
+from agent.engines.base import EngineCounters, Port, Probe, Rows, SendResult, Side
 from agent.engines.mmsg import MmsgEngine
 from agent.engines.xsk_sending import XskSender
 from agent.linux import link, xsk
@@ -86,16 +84,7 @@ class XskTxEngine(MmsgEngine):
         first = self._first_row.get(batch)
         if first is None:
             return super().send_rows(batch, rows)
-        chosen = slice(0, batch.count) if rows is None else rows
-        given, done, size = self._sender.send(batch, first, chosen)
-        if not done:
-            return super().send_rows(batch, rows)
-        self.counters.tx_frames += done
-        self.counters.tx_bytes += size
-        if done == given:
-            return SendResult(done)
-        rest = np.arange(batch.capacity)[chosen][done:]
-        return merge([SendResult(done), super().send_rows(batch, rest)])
+        return self._sender.send_or_else(batch, first, rows, self.counters, super().send_rows)
 
     def read_counters(self) -> EngineCounters:
         counters = super().read_counters()

@@ -7,9 +7,11 @@ a cell means, nor how any of the forms looks.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+_Name = TypeVar("_Name", bound=str)
 
 
 class Tone(enum.StrEnum):
@@ -100,6 +102,16 @@ def columns(*titles: str) -> tuple[Column, ...]:
 def line(*pieces: str | Cell) -> Line:
     """A paragraph of plain text and cells."""
     return Line(pieces=tuple(piece if isinstance(piece, Cell) else Cell(piece) for piece in pieces))
+
+
+def tally(counts: Mapping[_Name, int], tones: Mapping[_Name, Tone]) -> list[str | Cell]:
+    """How many there are of each, those of which there are none left out: `3 met, 1 missed`."""
+    pieces: list[str | Cell] = []
+    for name, tone in tones.items():
+        if counts[name]:
+            pieces += [", "] if pieces else []
+            pieces.append(Cell(f"{counts[name]} {name}", tone))
+    return pieces
 
 
 def row(*cells: str | Cell) -> tuple[Cell, ...]:

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from testbed.measure.statistics import QUANTITIES, Change, Compared, Comparison, Outcome
-from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
+from testbed.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Line,
+    Rows,
+    Section,
+    Table,
+    Tone,
+    line,
+    tally,
+)
 from testbed.report.wording import NOTHING, percent, ratio_text
 from testbed.results import Result
 from testbed.targets import Form
@@ -69,12 +80,7 @@ def _about(old: Result, new: Result, found: Comparison) -> Line:
 
 def _headline(found: Comparison) -> Line:
     counted = Counter(one.outcome for one in found.compared)
-    pieces: list[str | Cell] = [f"Of {counted.total()} comparisons: "]
-    for outcome in Outcome:
-        if counted[outcome]:
-            if len(pieces) > 1:
-                pieces.append(", ")
-            pieces.append(Cell(f"{counted[outcome]} {outcome}", _TONES[outcome]))
+    pieces = [f"Of {counted.total()} comparisons: ", *tally(counted, _TONES)]
     if not counted:
         pieces = ["No figures to compare"]
     if found.broken:

@@ -18,7 +18,18 @@ from testbed.measure.statistics import (
     failed_checks,
 )
 from testbed.report import checked
-from testbed.report.blocks import Block, Bullets, Cell, Line, Rows, Section, Table, Tone, line
+from testbed.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Line,
+    Rows,
+    Section,
+    Table,
+    Tone,
+    line,
+    tally,
+)
 from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
 from testbed.results import Point, Result
 from testbed.targets import Form
@@ -98,12 +109,7 @@ def _about(result: Result) -> Line:
 
 def _headline(findings: tuple[Finding, ...]) -> Line:
     counted = Counter(f.verdict for f in findings if not f.target.potential)
-    pieces: list[str | Cell] = [f"Of {sum(counted.values())} claims checked: "]
-    for verdict in Verdict:
-        if counted[verdict]:
-            if len(pieces) > 1:
-                pieces.append(", ")
-            pieces.append(Cell(f"{counted[verdict]} {verdict}", TONES[verdict]))
+    pieces = [f"Of {counted.total()} claims checked: ", *tally(counted, TONES)]
     return replace(line(*pieces, "."), tally=True)
 
 

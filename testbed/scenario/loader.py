@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Literal, cast
 
 from testbed import shipped, targets
-from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.files.document import Document, Place, dotted
 from testbed.files.fields import did_you_mean
@@ -45,7 +44,7 @@ def load_scenario(path: str | Path, *, env: Mapping[str, str] | None = None) -> 
     looked for beside the scenario first, then among the shipped ones. Raises `InputError`.
     """
     variables = os.environ if env is None else env
-    found = _find(path)
+    found = shipped.locate("scenarios", path)
     document = yamlfile.read(found, env=variables)
     file = check(ScenarioFile, document)
     topology = _topology(file.topology, document, ("topology",), variables)
@@ -61,22 +60,6 @@ def load_scenario(path: str | Path, *, env: Mapping[str, str] | None = None) -> 
     )
     text = Path(found).read_text() if str(found) != yamlfile.STDIN else None
     return _Resolver(file, document, topology, checks).scenario(text)
-
-
-def _find(path: str | Path) -> str | Path:
-    """The file itself where there is one, else the shipped scenario of that name."""
-    text = str(path)
-    if text == yamlfile.STDIN or os.path.isfile(path) or not shipped.is_bare_name(text):
-        return path
-    found = shipped.find("scenarios", text)
-    if found is not None:
-        return found
-    known = shipped.names("scenarios")
-    raise InputError(
-        f"there is no such file, and no shipped scenario of that name{did_you_mean(text, known)}",
-        file=text,
-        expected="a file, - for standard input, or one of " + ", ".join(known),
-    )
 
 
 def _topology(text: str, document: Document, place: Place, env: Mapping[str, str]) -> Topology:

@@ -14,7 +14,6 @@ from testbed import shipped
 from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.files.document import Document
-from testbed.files.fields import did_you_mean
 from testbed.files.validation import check
 from testbed.topology.file import LONGEST_NAME, TESTBED_NAME, TopologyFile
 from testbed.topology.model import Topology
@@ -31,7 +30,9 @@ def load_topology(
     """
     if name is not None:
         check_name(name)
-    document = yamlfile.read(_find(path), env=os.environ if env is None else env)
+    document = yamlfile.read(
+        shipped.locate("topologies", path), env=os.environ if env is None else env
+    )
     return topology_of(document, name=name)
 
 
@@ -50,19 +51,3 @@ def check_name(name: str) -> str:
             "a letter or digit first",
         )
     return name
-
-
-def _find(path: str | Path) -> str | Path:
-    """The file itself where there is one, else the shipped topology of that name."""
-    text = str(path)
-    if text == yamlfile.STDIN or os.path.isfile(path) or not shipped.is_bare_name(text):
-        return path
-    found = shipped.find("topologies", text)
-    if found is not None:
-        return found
-    known = shipped.names("topologies")
-    raise InputError(
-        f"there is no such file, and no shipped topology of that name{did_you_mean(text, known)}",
-        file=text,
-        expected="a file, - for standard input, or one of " + ", ".join(known),
-    )

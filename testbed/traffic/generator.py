@@ -136,8 +136,7 @@ class Generator:
         self._socket = run_in(spec.place.netns, open_there)
         set_send_buffer(self._socket, _SEND_BUFFER_BYTES)
         self._fd = self._socket.fileno()
-        # In real time it must leave a CPU to the node.
-        self._apart = spec.cpus is not None and len(spec.cpus) < (os.cpu_count() or 1)
+        self._apart = scheduling.leaves_a_cpu(spec.cpus)
         self._frames: FrameSet | None = None
         self._ring: FrameRing
         self._table: MsgTable

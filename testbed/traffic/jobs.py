@@ -5,7 +5,6 @@ Must not know how commands reach it, nor what is measured.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,8 +73,7 @@ class SinkJob:
             spec: SinkSpec = argument
             _move(spec.cpus)
             self._sink = Sink(spec)
-            # In real time it must leave a CPU to the node.
-            self._apart = spec.cpus is not None and len(spec.cpus) < (os.cpu_count() or 1)
+            self._apart = scheduling.leaves_a_cpu(spec.cpus)
             return Opened(buffer_bytes=self._sink.buffer_bytes, cpus=cpu.allowed_cpus())
         sink = self._sink
         if sink is None:

@@ -13,7 +13,7 @@ elsewhere they could take the node's CPU away. Must not know what the processes 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,6 +25,11 @@ CONDUCTOR_PRIORITY: Final = 15
 
 ORDINARY: Final = "ordinary"
 _FIRST: Final = -20
+
+
+def leaves_a_cpu(cpus: Collection[int] | None) -> bool:
+    """Whether a process on `cpus` (None: on any) may run in real time: the node has another."""
+    return cpus is not None and len(cpus) < (os.cpu_count() or 1)
 
 
 def generator_priority(rate_pps: float | None) -> int:
