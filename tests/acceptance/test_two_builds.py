@@ -61,8 +61,10 @@ topology:
 """
 
 
-def trial(made: Result, variant: str, phase: str) -> Trial:
-    (found,) = (one for one in made.trials if (one.variant, one.phase) == (variant, phase))
+def trials(made: Result, variant: str, phase: str) -> list[Trial]:
+    """All of them: what a busy machine spoils is made again, and both are kept."""
+    found = [one for one in made.trials if (one.variant, one.phase) == (variant, phase)]
+    assert found
     return found
 
 
@@ -89,15 +91,15 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     assert {name for name, check in checked.items() if not check.passed} == {"once"}
     assert sorted(pair.received > 0 for pair in checked["once"].pairs) == [False, False, True]
     # and that is no RSU to be measured.
-    failed = trial(made, "once", "timing")
-    assert failed.traffic is None
-    (mark,) = failed.marks
-    assert mark.mark == "failed"
-    assert "2 of 3 streams missing" in mark.why
+    for failed in trials(made, "once", "timing"):
+        assert failed.traffic is None
+        (mark,) = failed.marks
+        assert mark.mark == "failed"
+        assert "2 of 3 streams missing" in mark.why
 
     # The others tell nothing either; the kernel has counted all that is outside of them.
     for one in made.trials:
-        if one is failed:
+        if one.variant == "once":
             continue
         assert one.traffic is not None, one.marks
         assert one.traffic.delivered == one.traffic.offered
@@ -115,7 +117,7 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
 
     # Twice the system calls, by the kernel's count.
     before, twice = (
-        syscalls_per_packet(trial(made, name, "counting")) for name in ("before", "twice")
+        syscalls_per_packet(trials(made, name, "counting")[-1]) for name in ("before", "twice")
     )
     assert before is not None
     assert twice is not None
@@ -123,7 +125,8 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
 
     report = " ".join(render_markdown(made).replace("\\", "").split())
     assert f"{SMALL_NODE} rsu --bind radio0 --tap-name tap0" in report
-    assert "1 of 1 of once at low load" in report
+    number = len(trials(made, "once", "timing"))
+    assert f"{number} of {number} of once at low load" in report
     assert "2 of 3 streams missing" in report
     assert "got 0 whole" in report
     assert re.search(rf"\| low \| twice \| {twice:#.3g} \| \+(9\d|10\d|1\d)", report)
