@@ -26,8 +26,8 @@ from testbed.running import lifecycle
 from testbed.scenario.model import Point, Scenario
 
 _LONGEST_NAME: Final = 32
-_REPLACEMENT_ROUNDS: Final = 3
-"""How many pairs a load may get anew where the tester spoiled some."""
+_REPLACEMENT_ROUNDS: Final = {"full": 3, "quick": 1}
+"""How many pairs a load may get anew where the tester spoiled some; a quick run has to be quick."""
 
 
 class Course:
@@ -104,7 +104,7 @@ class Course:
             counting = [trial for trial in planned if trial.pass_ == "counting"]
             for trial in timing:
                 self._make(bench, trial)
-            for _ in range(_REPLACEMENT_ROUNDS):
+            for _ in range(_REPLACEMENT_ROUNDS[self._extent.form]):
                 more = self._replacements(timing)
                 timing += more
                 for trial in more:

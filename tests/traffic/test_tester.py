@@ -105,10 +105,12 @@ def test_frames_gathered_into_one_are_found_hanging_on_each_others_tail(
     done = trial(wire, "obu", path, "--gather", "4")
     offered = done.whole.offered
     (damage,) = done.legs[0].sink.damage[1:]
-    assert with_digit(offered - 1, 4) <= damage.tailed <= with_digit(offered, 4)
+    # The last one may be held for one that never comes.
+    held = with_digit(offered, 4) - damage.tailed
+    assert held == 0 or (held == 1 and with_digit(offered - 1, 4) == damage.tailed)
     assert damage.swallowed == damage.tailed
-    assert done.whole.lost == 2 * damage.tailed
-    assert done.ledger.unexplained == 0
+    assert done.whole.lost == 2 * damage.tailed + held
+    assert done.ledger.unexplained == held
 
 
 def test_frames_sent_to_the_wrong_neighbour_are_not_delivered(wire: Wire) -> None:
