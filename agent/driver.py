@@ -20,14 +20,16 @@ from agent.adaptive import AdaptiveBatchSize
 from agent.batch import FrameBatch
 from agent.coalescing import Gathering, Holding
 from agent.config import Coalesce
-from agent.engines.base import Engine, Rows, SendResult, Side
+from agent.engines.base import Engine, Side
 from agent.errors import InterfaceGoneError
 from agent.gathering import SLEEP_CALL, Action, Events, Gatherer
 from agent.handlers import BatchedHandler, PerPacketHandler
 from agent.linux import netif, timers
+from agent.outlet import FEW, Outlet
 from agent.pipeline import Kept, Pipeline
 from agent.protocol.node import DirectNode, Node
 from agent.protocol.replies import Outgoing, Reply
+from agent.singly import Into, taker
 from agent.slowing import slowed
 from agent.tracing import Receive, tracer
 
@@ -37,71 +39,20 @@ FRAME_BUDGET: Final = 64
 """Frames that one side may take per wake-up, frame by frame, before the other has its turn."""
 BATCH_BUDGET: Final = 256
 """The same for whole batches."""
-FEW: Final = 2
-"""Up to so many frames cost less one by one than as a batch."""
 FEW_AFTER_WAIT: Final = 8
-"""The same after a wait, by measurement: arrays need much code that has not run since before the
-sleep, and for one batch; the loop over single frames is small, and soon warm."""
+"""Up to so many frames go one by one after a wait, by measurement: arrays need much code that has
+not run since before the sleep, and for one batch; the loop over single frames is small, and soon
+warm."""
 _PROBE_MASK: Final = 7
 """While wake-ups find one frame each, only every eighth looks whether there is a second."""
+
+Handle = Callable[[FrameBatch, int], None]
 
 
 class DrivenNode(Node, DirectNode, Kept, Protocol):
     """What the driver needs of a node."""
 
     version: int
-
-
-class Outlet:
-    """An engine to send by, that tells the node which next hops could not be reached."""
-
-    def __init__(self, engine: Engine, node: Node) -> None:
-        self.engine = engine
-        self._node = node
-        self._singly = 1 if engine.joins else FEW
-
-    def send_rows(self, batch: FrameBatch, rows: Rows | None = None) -> None:
-        result = self.engine.send_rows(batch, rows)
-        if result.failed:
-            self._report(result)
-
-    def send_frames(self, frames: Sequence[bytes]) -> None:
-        if len(frames) > self._singly:
-            result = self.engine.send_frames(frames)
-            if result.failed:
-                self._report(result)
-            return
-        counters = self.engine.counters
-        send = self.engine.send_one
-        for frame in frames:
-            try:
-                taken = send(frame)
-            except OSError as error:
-                self.settle(frame, error)
-            else:
-                if taken is None:
-                    self.settle(frame, None)
-                else:
-                    counters.tx_frames += 1
-                    counters.tx_bytes += taken
-        counters.syscalls[self.engine.send_call] += len(frames)
-
-    def settle(self, frame: bytes, error: OSError | None) -> None:
-        """See a frame through that the engine did not take at once."""
-        result = self.engine.settle(frame, error)
-        if result.failed:
-            self._report(result)
-
-    def _report(self, result: SendResult) -> None:
-        for next_hop in result.failed:
-            log.debug("send to %s failed", next_hop.hex(":"))
-            self._node.on_send_failed(next_hop, time.monotonic_ns())
-
-
-Drain = Callable[[int, int], int]
-"""(time in ns, most frames to take) → frames taken."""
-Into = Callable[[bytes, int, Outgoing], None]
-Handle = Callable[[FrameBatch, int], None]
 
 
 class Driver:
@@ -274,7 +225,7 @@ class Driver:
     # -- frame by frame ------------------------------------------------------------------------
 
     def _one_by_one(self, source: Engine, into: Into) -> Callable[[int], int]:
-        take = self._taker(source, into)
+        take = taker(source, into, (self._to_wire, self._to_tap), self._receive_failed)
         waiting = self.waiting
         lone = False
         turn = 0
@@ -289,89 +240,6 @@ class Driver:
             return taken
 
         return drain
-
-    def _taker(self, source: Engine, into: Into) -> Drain:
-        """A loop of receive, decide, send, with everything it needs in local names."""
-        recv = source.recv_one
-        size = source.port.frame_limit + 1
-        counters, recv_call = source.counters, source.recv_call
-        wire, tap = self._to_wire, self._to_tap
-        send_wire, send_tap = self.wire.send_one, self.tap.send_one
-        wire_counters, tap_counters = self.wire.counters, self.tap.counters
-        wire_call, tap_call = self.wire.send_call, self.tap.send_call
-        receive_failed = self._receive_failed
-        joins = self.wire.joins
-        out = Outgoing()
-        to_wire, to_tap = out.wire, out.tap
-
-        def take(now_ns: int, limit: int) -> int:
-            frames = in_vain = received_bytes = 0
-            wire_frames = wire_bytes = wire_late = 0
-            tap_frames = tap_bytes = tap_late = 0
-            while frames < limit:
-                try:
-                    frame = recv(size)
-                except BlockingIOError:
-                    in_vain = 1
-                    break
-                except OSError as error:
-                    in_vain = 1
-                    receive_failed(source, error)
-                    break
-                if frame is None:
-                    in_vain = 1
-                    break
-                frames += 1
-                received_bytes += len(frame)
-                into(frame, now_ns, out)
-                if to_wire:
-                    if joins and len(to_wire) > 1:  # to the TAP there is never more than one
-                        wire.send_frames(to_wire)
-                        to_wire.clear()
-                    for one in to_wire:
-                        try:
-                            sent = send_wire(one)
-                        except OSError as error:
-                            wire_late += 1
-                            wire.settle(one, error)
-                        else:
-                            if sent is None:
-                                wire_late += 1
-                                wire.settle(one, None)
-                            else:
-                                wire_frames += 1
-                                wire_bytes += sent
-                    to_wire.clear()
-                if to_tap:
-                    for one in to_tap:
-                        try:
-                            sent = send_tap(one)
-                        except OSError as error:
-                            tap_late += 1
-                            tap.settle(one, error)
-                        else:
-                            if sent is None:
-                                tap_late += 1
-                                tap.settle(one, None)
-                            else:
-                                tap_frames += 1
-                                tap_bytes += sent
-                    to_tap.clear()
-            counters.rx_frames += frames
-            counters.rx_bytes += received_bytes
-            counters.fill[1] += frames
-            counters.syscalls[recv_call] += frames + in_vain
-            if wire_frames or wire_late:
-                wire_counters.tx_frames += wire_frames
-                wire_counters.tx_bytes += wire_bytes
-                wire_counters.syscalls[wire_call] += wire_frames + wire_late
-            if tap_frames or tap_late:
-                tap_counters.tx_frames += tap_frames
-                tap_counters.tx_bytes += tap_bytes
-                tap_counters.syscalls[tap_call] += tap_frames + tap_late
-            return frames
-
-        return take
 
     # -- in batches ----------------------------------------------------------------------------
 
@@ -395,7 +263,7 @@ class Driver:
         return handle
 
     def _in_batches(self, source: Engine, into: Into, handle: Handle) -> Callable[[int], int]:
-        take = self._taker(source, into)
+        take = taker(source, into, (self._to_wire, self._to_tap), self._receive_failed)
         recv_batch: Receive = source.recv_batch
         release = source.release
         if self._tracer is not None:
