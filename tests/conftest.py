@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,47 @@ SESSION_TOKEN = f"tbt{_base36(os.getpid())}x"
 """What every name made through these fixtures begins with, different in each session."""
 
 _numbers = count(1)
+
+_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+
+# What two workers share out. Of the tests that have a tester's clock to keep, only one may run at a
+# time; those that take minutes begin first; all others go file by file.
+_TAKING_MINUTES = (
+    *("container/test_action.py", "container/test_real_engine.py"),  # one engine for both
+    "running/test_crash.py",
+)
+_KEEPING_TIME = (
+    *("acceptance/", "bench/", "checks/", "scenario/", "traffic/"),
+    *("cli/test_bench.py", "cli/test_measuring.py", "agent/test_coalescing.py"),
+)
+
+
+def _share(node_id: str) -> tuple[int, str]:
+    """Tests with the same one stay together on one worker; lower numbers go first."""
+    path = node_id.partition("::")[0].partition("tests/")[2]
+    if path in _TAKING_MINUTES:
+        return 0, "taking minutes"
+    if path.startswith(_KEEPING_TIME):
+        return 1, "keeping time"
+    return 2, path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where there are workers: in the order in which shares are handed out."""
+    if _WORKER:
+        items.sort(key=lambda item: _share(item.nodeid)[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whoever has time takes the next share."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shares(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _share(nodeid)[1]
+
+    return Shares(config, log)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,14 +137,15 @@ def _marked_processes() -> Iterator[str]:
 def _machine_as_before() -> Iterator[None]:
     """The session fails if a namespace, link, mount or process is left that was not there before.
 
-    Where something else makes namespaces at the same time, TESTBED_TESTS_SHARED=1 narrows the check
-    to what carries this session's own names; the rest is then a warning.
+    Where something else makes namespaces at the same time, a second worker of pytest-xdist or
+    whatever TESTBED_TESTS_SHARED=1 tells of, the check is narrowed to what carries this session's
+    own names; the rest is then a warning. `.ci/run` looks at the whole machine.
     """
     os.environ[_SESSION_VARIABLE] = SESSION_TOKEN
     before = Footprint.take()
     yield
     deadline = time.monotonic() + _GRACE_S
-    shared = os.environ.get("TESTBED_TESTS_SHARED") == "1"
+    shared = _WORKER or os.environ.get("TESTBED_TESTS_SHARED") == "1"
     while True:
         left = Footprint.take().beyond(before)
         ours = [item for item in left if SESSION_TOKEN in item] if shared else left

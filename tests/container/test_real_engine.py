@@ -81,7 +81,9 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TBT_HELLO", "500ms")
     (tmp_path / "near.yaml").write_text(NEAR)
     (tmp_path / "same.yaml").write_text(SAME_TWICE.replace("TRIAL", "200ms"))
-    (tmp_path / "long.yaml").write_text(SAME_TWICE.replace("TRIAL", "30s"))
+    (tmp_path / "long.yaml").write_text(
+        SAME_TWICE.replace("TRIAL", "2s").replace("repeats: 4", "repeats: 40")
+    )
     return tmp_path
 
 
