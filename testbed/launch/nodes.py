@@ -117,19 +117,20 @@ class Nodes:
     def _look_at_programs(self) -> None:
         """What agents tell by themselves is looked for at programs."""
         for node in self.alive():
-            program = node.program
-            if program is None:
-                continue
-            told = program.look()
-            for note in told.notes:
-                self._note(node, f"launcher: {note}")
-            if told.ready:
-                self._turn(node, "ready")
-            if told.failed is not None:
-                node.error = told.failed
-                self._end(node, STOP_S)
-            if told.answered:
-                self.serial += 1
+            if node.program is not None:
+                self._look_at(node, node.program)
+
+    def _look_at(self, node: Node, program: ProgramWatch) -> None:
+        told = program.look()
+        for note in told.notes:
+            self._note(node, f"launcher: {note}")
+        if told.ready:
+            self._turn(node, "ready")
+        if told.failed is not None:
+            node.error = told.failed
+            self._end(node, STOP_S)
+        if told.answered:
+            self.serial += 1
 
     def _kill_the_late(self) -> None:
         now = time.monotonic()
@@ -232,6 +233,8 @@ class Nodes:
             return
         self._heard(node)  # its last words
         if node.program is not None:
+            # What ends at once may have been ready before that was seen.
+            self._look_at(node, node.program)
             node.program.close()
             # A program may have left children; its group is ours until it is reaped.
             with suppress(ProcessLookupError):

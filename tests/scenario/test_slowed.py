@@ -24,7 +24,7 @@ traffic:
 variants:
   per-packet: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
   batched: {engine: {wire: mmsg, tap: per-packet}, handler: batched, batch: 32}
-repeats: 3
+repeats: 5
 trial: 200ms
 warm_up: 50ms
 """
