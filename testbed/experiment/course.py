@@ -26,7 +26,7 @@ from testbed.running import lifecycle
 from testbed.scenario.model import Point, Scenario
 
 _LONGEST_NAME: Final = 32
-_REPLACEMENT_ROUNDS: Final = {"full": 3, "quick": 1}
+_REPLACEMENT_ROUNDS: Final = {"full": 2, "quick": 1}
 """How many pairs a load may get anew where the tester spoiled some; a quick run has to be quick."""
 
 

@@ -9,11 +9,14 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from testbed.measure.statistics import PHASES, busy_share, cells, trials_of
+from testbed.measure.statistics import PHASES, busy_share, cells, stolen_share, trials_of
 from testbed.report.blocks import Block, Bullets, Cell, Rows, Section, Tone, line
 from testbed.report.summary import point_text
 from testbed.report.wording import NOTHING, count, percent, seconds
 from testbed.results import EXCLUDING, Result, Trial, Variant, in_words
+
+_SEEN = 0.02
+"""A part of the CPUs' time that is seen in the figures."""
 
 
 def ledger(result: Result) -> Section:
@@ -100,10 +103,22 @@ def caveats(result: Result) -> Section:
     """What limits the figures: shortfalls of the form, trials set aside, notes of the run."""
     items = [f"{said[0].upper()}{said[1:]}." for said in result.scenario.shortfalls]
     items += result.notes
+    items += list(_taken_away(result))
     items += list(_set_aside(result))
     items += list(_fallbacks(result))
     title = f"What this {result.scenario.form} run falls short of"
     return Section(title=title, blocks=(Bullets(items=tuple(items)),) if items else ())
+
+
+def _taken_away(result: Result) -> Iterator[str]:
+    """What a host of virtual machines has taken, where that is enough to be seen in the figures."""
+    shares = [share for trial in result.trials if (share := stolen_share((trial,))) is not None]
+    if shares and max(shares) >= _SEEN:
+        yield (
+            f"The host of this virtual machine took {percent(sum(shares) / len(shares), 1)} of its "
+            f"CPUs' time away, up to {percent(max(shares), 1)} in a trial: paced loads then miss "
+            "their times, and CPU time per packet may contain what was taken."
+        )
 
 
 def _set_aside(result: Result) -> Iterator[str]:
@@ -215,7 +230,7 @@ def _busy(result: Result) -> Block:
                     variant.name,
                     _mean_busy(trials, environment.tester_cpus),
                     _mean_busy(trials, environment.node_cpus),
-                    _mean_steal(trials),
+                    percent(stolen_share(trials), 1),
                 )
     return rows.table(
         ("<point", "<load", "<variant", "tester CPU\nbusy", "node CPU\nbusy", "stolen"),
@@ -226,14 +241,6 @@ def _busy(result: Result) -> Block:
 def _mean_busy(trials: tuple[Trial, ...], cpus: list[int]) -> str:
     shares = [share for trial in trials if (share := busy_share(trial, cpus)) is not None]
     return percent(sum(shares) / len(shares), 0) if shares else NOTHING
-
-
-def _mean_steal(trials: tuple[Trial, ...]) -> str:
-    stolen = sum(use.steal_ns for trial in trials for use in trial.machine)
-    spent = sum(
-        use.busy_ns + use.idle_ns + use.steal_ns for trial in trials for use in trial.machine
-    )
-    return percent(stolen / spent, 1) if spent else NOTHING
 
 
 def _cpus(numbers: list[int]) -> str:

@@ -209,3 +209,12 @@ def test_a_result_without_trials_is_a_report_too() -> None:
 def test_an_interrupted_run_says_so() -> None:
     text = on_terminal(result(pairs(1), interrupted=True), 100)
     assert "The run was stopped before its end." in text
+
+
+def test_time_that_a_host_has_taken_is_told_where_it_shows(run: Result) -> None:
+    assert "took" not in render_markdown(run)
+    cpu = run.trials[0].machine[0]
+    robbed = cpu.model_copy(update={"steal_ns": 3 * (cpu.busy_ns + cpu.idle_ns)})
+    first = run.trials[0].model_copy(update={"machine": [robbed, *run.trials[0].machine[1:]]})
+    text = render_markdown(run.model_copy(update={"trials": [first, *run.trials[1:]]}))
+    assert "up to 60\N{NO-BREAK SPACE}% in a trial" in text

@@ -34,6 +34,7 @@ from testbed.measure.statistics.quantities import (
     handled,
     mean_fill,
     own_count_deviation,
+    stolen_share,
     syscalls_per_packet,
 )
 from testbed.measure.statistics.searched import (
@@ -97,6 +98,7 @@ __all__ = [
     "phase_of",
     "searched_places",
     "searches_of",
+    "stolen_share",
     "syscalls_per_packet",
     "trials_of",
     "typical",

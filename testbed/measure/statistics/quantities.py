@@ -7,7 +7,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -139,6 +139,13 @@ def busy_share(trial: Trial, cpus: list[int]) -> float | None:
             busy += use.busy_ns
             idle += use.idle_ns
     return _per(busy, busy + idle)
+
+
+def stolen_share(trials: Iterable[Trial]) -> float | None:
+    """Part of all CPUs' time that the host of a virtual machine took away; None over no time."""
+    uses = [use for trial in trials for use in trial.machine]
+    stolen = sum(use.steal_ns for use in uses)
+    return _per(stolen, stolen + sum(use.busy_ns + use.idle_ns for use in uses))
 
 
 def _per(count: float | None, of: float | None) -> float | None:
