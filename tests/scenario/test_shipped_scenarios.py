@@ -86,6 +86,6 @@ def test_batching_measures_every_documented_claim() -> None:
 
 def test_quick_batching_measures_below_and_above_saturation() -> None:
     quick = load_scenario("batching", env={}).quick
-    assert quick.loads == ("medium", "high", "max")
+    assert quick.loads == ("high", "max")
     assert quick.counting is not None
     assert quick.counting.loads == ("max",)
