@@ -287,9 +287,11 @@ class Driver:
             if lone and turn & _PROBE_MASK and not gathered:
                 return take(now_ns, 1)
             taken = 0
-            if few and gathered and singly:
-                taken = take(now_ns, FEW_AFTER_WAIT + 1)
-                if taken <= FEW_AFTER_WAIT:
+            # Where few are expected, looking for them as a batch would cost more than they do.
+            expected = FEW_AFTER_WAIT if few and gathered else FEW if lone and not gathered else 0
+            if expected and singly:
+                taken = take(now_ns, expected + 1)
+                if taken <= expected:
                     lone = taken <= 1
                     if adaptive is not None:
                         batch.limit = limit = adaptive.observe(min(taken, limit))
