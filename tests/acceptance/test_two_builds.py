@@ -117,7 +117,8 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
 
     # Twice the system calls, by the kernel's count.
     before, twice = (
-        syscalls_per_packet(trials(made, name, "counting")[-1]) for name in ("before", "twice")
+        syscalls_per_packet(min(trials(made, name, "counting"), key=lambda one: len(one.marks)))
+        for name in ("before", "twice")
     )
     assert before is not None
     assert twice is not None
