@@ -39,8 +39,8 @@ _numbers = count(1)
 
 _WORKER = "PYTEST_XDIST_WORKER" in os.environ
 
-# What two workers share out. Of the tests that have a tester's clock to keep, only one may run at a
-# time; those that take minutes begin first; all others go file by file.
+# What two workers share out: first what takes minutes, then file by file; and at last, by one of
+# them while the other has nothing to do, all tests that have a tester's clock to keep.
 _TAKING_MINUTES = (
     *("container/test_action.py", "container/test_real_engine.py"),  # one engine for both
     "running/test_crash.py",
@@ -49,6 +49,7 @@ _KEEPING_TIME = (
     *("acceptance/", "bench/", "checks/", "scenario/", "traffic/"),
     *("cli/test_bench.py", "cli/test_measuring.py", "agent/test_coalescing.py"),
 )
+_ALONE = "keeping time"
 
 
 def _share(node_id: str) -> tuple[int, str]:
@@ -57,8 +58,8 @@ def _share(node_id: str) -> tuple[int, str]:
     if path in _TAKING_MINUTES:
         return 0, "taking minutes"
     if path.startswith(_KEEPING_TIME):
-        return 1, "keeping time"
-    return 2, path
+        return 2, _ALONE
+    return 1, path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,12 +70,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Whoever has time takes the next share."""
+    """Whoever has time takes the next share; the last one is for who is then alone."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Shares(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return _share(nodeid)[1]
+
+        def _assign_work_unit(self, node: Any) -> None:
+            others = [work for other, work in self.assigned_work.items() if other is not node]
+            # A worker begins its last test only when it knows that nothing follows.
+            busy = any(self._pending_of(work) > 1 for work in others)
+            if not (busy and next(iter(self.workqueue)) == _ALONE):
+                super()._assign_work_unit(node)
 
     return Shares(config, log)
 
