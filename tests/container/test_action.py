@@ -54,8 +54,11 @@ class Runner:
         self._variables: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
 
-    def run(self, **inputs: str) -> tuple[int, str]:
-        """All steps but those of other actions; the exit code of the last, and the summary."""
+    def run(self, *, installed: bool = False, **inputs: str) -> tuple[int, str]:
+        """All steps but those of other actions; the exit code of the last, and the summary.
+
+        With `installed`, what an earlier run has installed is taken: that takes most of the time.
+        """
         values = {name: str(one["default"]) for name, one in self._action["inputs"].items()}
         assert inputs.keys() <= values.keys()
         self._inputs = values | inputs
@@ -67,7 +70,7 @@ class Runner:
         for file in files.values():
             file.write_text("")
         for step in self._action["runs"]["steps"]:
-            if "run" not in step:
+            if "run" not in step or (installed and step["name"] == "Install the command"):
                 continue
             assert step["shell"] == "bash"
             done = subprocess.run(
@@ -122,7 +125,11 @@ def test_its_steps_measure_compare_and_pass_the_exit_code_on(
     assert load_result(workspace / "results" / "base").seed is not None
 
     code, summary = runner.run(
-        **wanted, output="results/this", baseline="results/base", **{"fail-on": "inconclusive"}
+        installed=True,
+        **wanted,
+        output="results/this",
+        baseline="results/base",
+        **{"fail-on": "inconclusive"},
     )
     assert (code, runner.outputs["status"]) == (3, "3")
     assert "tbt-action: claimed and found" in summary
