@@ -34,3 +34,26 @@ class RealEngine:
     def containers(self) -> list[str]:
         """Those of ours, in whatever state."""
         return self.docker("ps", "-a", "-q", "--filter", "label=testbed.owner").split()
+
+
+def same_twice(name: str, *, trial: str, repeats: int = 4) -> str:
+    """A scenario on `near.yaml` whose two variants are one.
+
+    Fewer than five pairs decide nothing, on any machine: the verdict is inconclusive. More than
+    one, since a busy machine may spoil some.
+    """
+    return f"""\
+name: {name}
+topology: near.yaml
+measure:
+  relay: {{node: obu1, path: relay}}
+traffic:
+  loads: {{low: 500pps}}
+variants:
+  single: {{baseline: true, engine: per-packet, handler: per-packet, batch: 1}}
+  again: {{engine: per-packet, handler: per-packet, batch: 1}}
+targets: [throughput-low]
+repeats: {repeats}
+trial: {trial}
+warm_up: 20ms
+"""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from engine_under_test import RealEngine
+from engine_under_test import RealEngine, same_twice
 
 from testbed.results.store import load_result
 
@@ -24,22 +24,6 @@ name: near
 topology:
   nodes: {rsu1: {kind: rsu}, obu1: {kind: obu}}
   links: [[rsu1, obu1]]
-"""
-# Fewer than five pairs decide nothing, whatever the machine; of these it may spoil some.
-SHORT = """\
-name: tbt-action
-topology: near.yaml
-measure:
-  relay: {node: obu1, path: relay}
-traffic:
-  loads: {low: 500pps}
-variants:
-  single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
-  again: {engine: per-packet, handler: per-packet, batch: 1}
-targets: [throughput-low]
-repeats: 4
-trial: 200ms
-warm_up: 20ms
 """
 
 
@@ -115,7 +99,7 @@ def test_its_steps_measure_compare_and_pass_the_exit_code_on(
     workspace.mkdir()
     temporary.mkdir()
     (workspace / "near.yaml").write_text(NEAR)
-    (workspace / "short.yaml").write_text(SHORT)
+    (workspace / "short.yaml").write_text(same_twice("tbt-action", trial="200ms"))
     runner = Runner(real_engine, workspace, temporary)
     wanted = {"scenario": "short.yaml", "quick": "false", "image": real_engine.image}
 

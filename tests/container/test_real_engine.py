@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from engine_under_test import RealEngine
+from engine_under_test import RealEngine, same_twice
 
 from testbed.container.rights import CAPABILITIES, Capability, Rights
 from testbed.container.session import Order, run
@@ -48,23 +48,6 @@ def _collected() -> Iterator[None]:
     gc.collect()
 
 
-# Fewer than five pairs decide nothing, on any machine: the verdict is inconclusive. More than one,
-# since a busy machine may spoil some.
-SAME_TWICE = """\
-name: tbt-same
-topology: near.yaml
-measure:
-  relay: {node: obu1, path: relay}
-traffic:
-  loads: {low: 500pps}
-variants:
-  single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
-  again: {engine: per-packet, handler: per-packet, batch: 1}
-targets: [throughput-low]
-repeats: 4
-trial: TRIAL
-warm_up: 20ms
-"""
 NEAR = """\
 name: near
 topology:
@@ -80,10 +63,8 @@ topology:
 def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TBT_HELLO", "500ms")
     (tmp_path / "near.yaml").write_text(NEAR)
-    (tmp_path / "same.yaml").write_text(SAME_TWICE.replace("TRIAL", "200ms"))
-    (tmp_path / "long.yaml").write_text(
-        SAME_TWICE.replace("TRIAL", "2s").replace("repeats: 4", "repeats: 40")
-    )
+    (tmp_path / "same.yaml").write_text(same_twice("tbt-same", trial="200ms"))
+    (tmp_path / "long.yaml").write_text(same_twice("tbt-same", trial="2s", repeats=40))
     return tmp_path
 
 
