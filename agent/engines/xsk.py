@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from contextlib import ExitStack
-from errno import EBUSY, ENETDOWN
+from errno import ENETDOWN
 from functools import cache
 from typing import ClassVar, Final
 
@@ -41,8 +40,6 @@ from agent.linux.xsk_abi import AF_XDP
 SLOTS: Final = 512
 """Frames that may wait to be taken: 1 MB of memory for frames of an Ethernet's size."""
 QUEUE: Final = 0
-_RELEASE_S: Final = 2.0
-"""The kernel gives a queue free some time after the end of the socket that had it."""
 
 
 class XskEngine(WindowEngine):
@@ -70,7 +67,15 @@ class XskEngine(WindowEngine):
             frame_bytes = RX_HEADROOM + port.frame_limit + 1
             chunk_bytes = max(2048, 1 << (frame_bytes - 1).bit_length())
             self._rows = self._xsk = stack.enter_context(
-                _open(found.index, chunk_bytes, lent=batch_size)
+                xsk.when_free(
+                    lambda: XskCycle(
+                        found.index,
+                        queue=QUEUE,
+                        slots=SLOTS,
+                        lent=batch_size,
+                        chunk_bytes=chunk_bytes,
+                    )
+                )
             )
             self._sender = XskSender(
                 self._xsk, place=RX_HEADROOM - HEADROOM, frame_limit=port.frame_limit
@@ -156,17 +161,6 @@ class XskEngine(WindowEngine):
 
     def close(self) -> None:
         self._open.close()
-
-
-def _open(ifindex: int, chunk_bytes: int, *, lent: int) -> XskCycle:
-    deadline = time.monotonic() + _RELEASE_S
-    while True:
-        try:
-            return XskCycle(ifindex, queue=QUEUE, slots=SLOTS, lent=lent, chunk_bytes=chunk_bytes)
-        except OSError as error:
-            if error.errno != EBUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.001)
 
 
 @cache

@@ -8,8 +8,6 @@ The TAP's engine is lent such memory to receive into. Must not know what frames 
 
 from __future__ import annotations
 
-import time
-from errno import EBUSY
 from typing import ClassVar, Final
 
 from agent.batch import HEADROOM, FrameBatch
@@ -21,8 +19,6 @@ from agent.linux import link, xsk
 from agent.linux.xsk import XskTransmit
 
 _LINE: Final = 64
-_RELEASE_S: Final = 2.0
-"""The kernel gives a queue free some time after the end of the socket that had it."""
 
 
 class XskTxEngine(MmsgEngine):
@@ -42,11 +38,13 @@ class XskTxEngine(MmsgEngine):
                 raise NotImplementedError(why_not)
             # An odd number of cache lines, so that rows spread over all of a cache.
             lines = (HEADROOM + port.frame_limit + 1 + _LINE - 1) // _LINE | 1
-            self._xsk = _open(
-                found.index,
-                chunks=2 * batch_size,
-                chunk_bytes=lines * _LINE,
-                entries=max(4, 1 << (batch_size - 1).bit_length()),
+            self._xsk = xsk.when_free(
+                lambda: XskTransmit(
+                    found.index,
+                    chunks=2 * batch_size,
+                    chunk_bytes=lines * _LINE,
+                    entries=max(4, 1 << (batch_size - 1).bit_length()),
+                )
             )
         except BaseException:
             super().close()
@@ -96,14 +94,3 @@ class XskTxEngine(MmsgEngine):
     def close(self) -> None:
         self._xsk.close()
         super().close()
-
-
-def _open(ifindex: int, *, chunks: int, chunk_bytes: int, entries: int) -> XskTransmit:
-    deadline = time.monotonic() + _RELEASE_S
-    while True:
-        try:
-            return XskTransmit(ifindex, chunks=chunks, chunk_bytes=chunk_bytes, entries=entries)
-        except OSError as error:
-            if error.errno != EBUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.001)

@@ -17,7 +17,9 @@ import os
 import socket
 import struct
 import threading
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from agent.linux.ordering import strongly_ordered
 from agent.linux.xdp import MODE_GENERIC, MODE_NATIVE, Attachment
@@ -38,11 +40,28 @@ __all__ = [
     "attach",
     "probe",
     "probe_sending",
+    "when_free",
 ]
 
 _CLONE_NEWNET: Final = 0x40000000
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
+_RELEASE_S: Final = 2.0
+"""The kernel gives a queue free some time after the end of the socket that had it."""
+
+_Socket = TypeVar("_Socket")
+
+
+def when_free(open_socket: Callable[[], _Socket]) -> _Socket:
+    """What `open_socket` returns; tried again for a while if another still has the queue."""
+    deadline = time.monotonic() + _RELEASE_S
+    while True:
+        try:
+            return open_socket()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.001)
 
 
 def attach(ifindex: int, mac: bytes) -> tuple[Attachment, str]:
