@@ -62,7 +62,8 @@ def test_memory_grows_by_what_was_touched() -> None:
     grown = 2000 * os.sysconf("SC_PAGESIZE")
     assert after.pss_bytes is not None
     assert before.pss_bytes is not None
-    assert grown <= after.pss_bytes - before.pss_bytes < grown * 1.1
+    # A page that several processes share counts in parts, and less when one more shares it.
+    assert grown * 0.99 <= after.pss_bytes - before.pss_bytes < grown * 1.1
     assert after.rss_peak_bytes >= after.rss_bytes >= after.pss_bytes
 
 

