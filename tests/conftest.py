@@ -47,19 +47,28 @@ _TAKING_MINUTES = {
     "container/test_real_engine.py": "containers",
     "running/test_crash.py": "crashes",
 }
-_KEEPING_TIME = (
+_MEASURING = (
     *("acceptance/", "bench/", "checks/", "scenario/", "traffic/"),
     *("cli/test_bench.py", "cli/test_measuring.py", "agent/test_coalescing.py"),
+)
+# Of these, what asks for little enough of its figures to be run beside others.
+_MEASURING_ROUGHLY = (
+    *("acceptance/test_inner_traffic.py", "checks/", "cli/test_bench.py", "cli/test_measuring.py"),
+    "scenario/test_resume.py",
 )
 _ALONE = "keeping time"
 
 
+def _path(node_id: str) -> str:
+    return node_id.partition("::")[0].partition("tests/")[2]
+
+
 def _share(node_id: str) -> tuple[int, str]:
     """Tests with the same one stay together on one worker; lower numbers go first."""
-    path = node_id.partition("::")[0].partition("tests/")[2]
+    path = _path(node_id)
     if path in _TAKING_MINUTES:
         return 0, _TAKING_MINUTES[path]
-    if path.startswith(_KEEPING_TIME):
+    if path.startswith(_MEASURING) and not path.startswith(_MEASURING_ROUGHLY):
         return 2, _ALONE
     return 1, path
 
@@ -67,11 +76,11 @@ def _share(node_id: str) -> tuple[int, str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where there are workers: in the order in which shares are handed out.
 
-    A host that takes a CPU away for a moment spoils what keeps time, whatever the code does: such a
+    A host that takes a CPU away for a moment spoils what measures, whatever the code does: such a
     test counts as failed when it has failed twice, and one that passed the second time is listed.
     """
     for item in items:
-        if _share(item.nodeid)[1] == _ALONE:
+        if _path(item.nodeid).startswith(_MEASURING):
             item.add_marker(pytest.mark.flaky(reruns=1))
     if _WORKER:
         items.sort(key=lambda item: _share(item.nodeid)[0])

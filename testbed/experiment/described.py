@@ -45,6 +45,7 @@ def described(scenario: Scenario, *, quick: bool) -> results.Scenario:
                 path=point.path,
                 ends=None if point.ends is None else list(point.ends),
                 tester_at=point.tester_at,
+                node_cpu=point.node_cpu,
             )
             for point in points
         ],

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from testbed import results
+from testbed.errors import Lacking
 from testbed.experiment.callcounting import CallCounting
 from testbed.experiment.nodetotal import together
 from testbed.experiment.nodewatch import NodeGone, NodeWatch
@@ -33,9 +34,30 @@ from testbed.running.joining import describe_exit
 from testbed.running.running import Running
 from testbed.scenario.model import FrameSize, Point, Scenario, Searching
 from testbed.traffic.errors import NotForwarding
+from testbed.traffic.rival import RivalSpec
 from testbed.traffic.trial import Load, TrialTraffic
+from testbed.traffic.worker import Worker
 
 _READY_S: Final = 5.0
+
+
+def _make_rival(pins: Pins, share: float) -> Worker:
+    """Whoever takes the rest of the nodes' CPU, at work.
+
+    :raises Lacking: that cannot be done here.
+    """
+    if set(pins.node) & set(pins.tester_cpus):
+        raise Lacking("node_cpu needs a CPU without the tester", "run it on two CPUs or more")
+    rival = Worker("rival")
+    try:
+        rival.call("open", RivalSpec(cpus=pins.node, share=share))
+    except OSError as error:
+        rival.close()
+        raise Lacking(
+            f"node_cpu needs real-time scheduling ({error.strerror})",
+            "run it with CAP_SYS_NICE, in a container with --privileged",
+        ) from error
+    return rival
 
 
 class Bench:
@@ -50,7 +72,14 @@ class Bench:
         self._variant: str | None = None
         self._counting = CallCounting()
         self.notes: dict[str, None] = {}
+        self._rival: Worker | None = None
         self._rig = make_rig(scenario.topology, point, testbed=testbed, pins=pins)
+        if point.node_cpu < 1:
+            try:
+                self._rival = _make_rival(pins, point.node_cpu)
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -62,6 +91,8 @@ class Bench:
         """End the tester and take the testbed down; twice is fine."""
         try:
             self._counting.close()
+            if self._rival is not None:
+                self._rival.close()
         finally:
             self._rig.close()
 

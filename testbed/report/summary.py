@@ -77,8 +77,12 @@ def point_text(point: Point) -> str:
     """A measured point in words: obu1, wire → wire; or obu3 → rsu1 of a path."""
     if point.ends is not None:
         arrow = {"forth": "→", "back": "←", "both": "↔"}.get(point.path, point.path)
-        return f"{point.ends[0]} {arrow} {point.ends[1]}"
-    return f"{point.nodes[0]}, {PATHS.get(point.path, point.path)}"
+        return f"{point.ends[0]} {arrow} {point.ends[1]}{_held_back(point)}"
+    return f"{point.nodes[0]}, {PATHS.get(point.path, point.path)}{_held_back(point)}"
+
+
+def _held_back(point: Point) -> str:
+    return "" if point.node_cpu == 1 else f" with {point.node_cpu:.0%} of a CPU"
 
 
 def _about(result: Result) -> Line:

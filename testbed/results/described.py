@@ -39,6 +39,8 @@ class Point(Model):
     """Of a path, the nodes at whose TAPs generator and sink stand."""
     tester_at: str | None = None
     """Of one node, the neighbour whose place the tester took."""
+    node_cpu: float = Field(default=1.0, gt=0, le=1)
+    """How much of their CPU the nodes had; somebody else had the rest."""
 
 
 class Command(Model):

@@ -15,7 +15,7 @@ from testbed import targets
 from testbed.files.fields import Blank, Choice, JsonSchema, refuse
 from testbed.files.validation import Strict
 from testbed.scenario.checks_file import TOPOLOGY, ChecksBody
-from testbed.scenario.markers import DURATION, FRAME, NAME, REPEATS, SENTENCE, WARM_UP
+from testbed.scenario.markers import DURATION, FRAME, NAME, REPEATS, SENTENCE, SHARE, WARM_UP
 from testbed.scenario.model import DIRECTIONS, KINDS, PASSES, PATHS
 from testbed.scenario.search_file import Search
 from testbed.scenario.traffic_file import Traffic
@@ -76,6 +76,16 @@ class PointBody(Strict):
             "counted. All, if left out."
         ),
     ] = None
+    node_cpu: Annotated[
+        float,
+        SHARE,
+        Field(
+            description="How much of their CPU the nodes have: less makes them the limit where the "
+            "tester would be, as a slower processor does.",
+            examples=["25%"],
+            json_schema_extra={"default": "100%"},
+        ),
+    ] = 1.0
     loads: Annotated[
         list[Annotated[str, NAME]] | None,
         Field(description="The loads that it is measured at. All, if left out."),

@@ -228,7 +228,14 @@ class _Resolver:
                 )
             else:
                 tester = tester or heard[0]
-        return values.Point(name=name, nodes=(node,), path=path, loads=loads, tester_at=tester)
+        return values.Point(
+            name=name,
+            nodes=(node,),
+            path=path,
+            loads=loads,
+            tester_at=tester,
+            node_cpu=body.node_cpu,
+        )
 
     def _path_point(
         self, name: str, body: PointBody, place: Place, loads: tuple[str, ...]
@@ -254,6 +261,7 @@ class _Resolver:
             loads=loads,
             ends=(start, to),
             direction=direction,
+            node_cpu=body.node_cpu,
         )
 
     def _under_test(self, points: Sequence[values.Point]) -> list[Node]:

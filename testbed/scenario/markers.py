@@ -74,6 +74,13 @@ WIDTH: Final = Share(
     low=0.5,
     high=50,
 )
+SHARE: Final = Share(
+    parse=units.percent,
+    units=("%",),
+    expected="a percentage from 10% to 100%, such as 25%",
+    low=10,
+    high=100,
+)
 FRAME: Final = Frame(
     parse=units.size_bytes,
     units=("B",),

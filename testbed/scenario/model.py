@@ -64,7 +64,8 @@ class Point:
     `nodes` are under test: they get the variants' settings, and their cost is counted. Of one
     node, `path` is one of `PATHS` and `tester_at` the neighbour whose place the tester takes. Of
     a path, `ends` are the nodes at whose TAPs the traffic enters and leaves, and `path` is the
-    direction. `loads` are the load levels that it is measured at.
+    direction. `loads` are the load levels that it is measured at. `node_cpu` is the share of their
+    CPU that the nodes of the testbed have, 0.1 to 1.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Point:
     tester_at: str | None = None
     ends: tuple[str, str] | None = None
     direction: Direction = "forth"
+    node_cpu: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

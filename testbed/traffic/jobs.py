@@ -1,4 +1,4 @@
-"""The jobs that a worker process can have: generator, sink, speaker.
+"""The jobs that a worker process can have: generator, sink, speaker, rival.
 
 Must not know how commands reach it, nor what is measured.
 """
@@ -14,6 +14,7 @@ from testbed.measure import cpu
 from testbed.traffic import scheduling
 from testbed.traffic.errors import TrafficError
 from testbed.traffic.generator import Generator, GeneratorSpec
+from testbed.traffic.rival import Rival, RivalSpec
 from testbed.traffic.sink import AT_ONCE, POLL_S, Opened, Sink, SinkSpec
 from testbed.traffic.speaker import Speaker, SpeakerSpec
 from testbed.traffic.worker import Job
@@ -146,12 +147,36 @@ class SpeakerJob:
             self._speaker = None
 
 
+class RivalJob:
+    """Command: ``open`` RivalSpec; then it is at work, until it is closed."""
+
+    def __init__(self) -> None:
+        self._rival: Rival | None = None
+
+    def command(self, name: str, argument: Any, wanted: Callable[[], bool]) -> Any:
+        if name == "open":
+            spec: RivalSpec = argument
+            self._rival = Rival(spec)
+            return None
+        raise TrafficError(f"no command {name!r}")
+
+    def idle(self) -> float | None:
+        if self._rival is None:
+            return None
+        self._rival.take()
+        return 0.0
+
+    def close(self) -> None:
+        self._rival = None
+
+
 def make_job(name: str) -> Job:
     """The job of that name; KeyError if there is none."""
     jobs: dict[str, Callable[[], Job]] = {
         "generator": GeneratorJob,
         "sink": SinkJob,
         "speaker": SpeakerJob,
+        "rival": RivalJob,
     }
     return jobs[name]()
 

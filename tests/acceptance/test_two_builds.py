@@ -49,7 +49,7 @@ checks: {{which: [group]}}
 repeats: 1
 trial: 400ms
 warm_up: 100ms
-counting: {{trial: 300ms, repeats: 4}}
+counting: {{trial: 300ms, repeats: 2}}
 """
 
 CELL = """\
