@@ -25,8 +25,7 @@ class FrameBatch:
     from `start[i]` on in row i, for i < `count`; what else a row holds is left over from before.
     `alike` is the length of all of them as they came, 0 where lengths differ or there are none;
     `moved` tells that `move` has changed `start` and `length` since.
-    `memory` is the whole array as one flat memoryview, `row_views[i]` what a receiver may fill,
-    `row_address` the memory address of each row.
+    `memory` is the whole array as one flat memoryview, `row_address` each row's memory address.
 
     With `rows` given, (at least capacity, at least a headroom and `frame_bytes`) uint8, they are
     its memory, whose rows may lie apart.
@@ -43,9 +42,9 @@ class FrameBatch:
         "memory",
         "moved",
         "row_address",
-        "row_views",
         "start",
         "stride",
+        "views",
     )
 
     def __init__(
@@ -73,16 +72,24 @@ class FrameBatch:
         self.alike = 0
         self.moved = False
         self.count = 0
-        self.row_views: list[memoryview] = [
-            self.memory[row * self.stride + HEADROOM : row * self.stride + HEADROOM + frame_bytes]
-            for row in range(capacity)
-        ]
+        self.views: list[memoryview] | None = None
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[memoryview]:
         return (self.view(row) for row in range(self.count))
+
+    @property
+    def row_views(self) -> list[memoryview]:
+        """What a receiver may fill of each row. Made when first asked for: half a KB a row."""
+        if self.views is None:
+            first, step = HEADROOM, self.stride
+            self.views = [
+                self.memory[row * step + first : row * step + first + self.frame_bytes]
+                for row in range(self.capacity)
+            ]
+        return self.views
 
     def view(self, row: int) -> memoryview:
         """Frame `row` where it stands; valid until the row is filled again."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar, Final
 
 import numpy as np
@@ -48,14 +49,22 @@ class MmsgEngine(Engine):
         self._into: FrameBatch | None = None
         self._recv_table: mmsg.MsgTable
         self._in_place: mmsg.MsgTable
-        self._copies = super().new_batch()
-        self._send_table = mmsg.MsgTable(self._copies.data)
         self._most = batch_size
         self._fd = port.fd
         self._recv_calls = 0
         self._send_calls = 0
         # Made once: most calls end with one of them.
         self._sent = [SendResult(count) for count in range(batch_size + 1)]
+
+    @cached_property
+    def _copies(self) -> FrameBatch:
+        """What frames that stand elsewhere are sent from; many nodes never need it."""
+        return super().new_batch()
+
+    @cached_property
+    def _send_table(self) -> mmsg.MsgTable:
+        """For rows that do not stand where they were received."""
+        return mmsg.MsgTable(self._copies.data)
 
     @classmethod
     def probe(cls, side: Side) -> Probe:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from errno import EAGAIN, EBUSY, EINTR, ENOMEM
-from functools import cache
+from functools import cache, cached_property
 from typing import ClassVar, Final
 
 import numpy as np
@@ -70,7 +70,6 @@ class UringEngine(PerPacketEngine):
         self._late_error = 0
         self._most = batch_size
         self._into: FrameBatch | None = None
-        self._copies = Engine.new_batch(self)
         self._ring = Ring(2 * batch_size, cq_entries=max(4 * batch_size, 64))
         try:
             with suppress(OSError):  # the thread has 16 registered rings already: only slower
@@ -95,6 +94,11 @@ class UringEngine(PerPacketEngine):
         except BaseException:
             self.close()
             raise
+
+    @cached_property
+    def _copies(self) -> FrameBatch:
+        """What frames that stand elsewhere are sent from; many nodes never need it."""
+        return Engine.new_batch(self)
 
     @classmethod
     def probe(cls, side: Side) -> Probe:

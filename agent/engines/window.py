@@ -144,7 +144,7 @@ class Window(FrameBatch):
         self.frame_bytes = frame_bytes
         self.stride = rows.frames.shape[1]
         self.start: npt.NDArray[np.uint64] = np.full(capacity, HEADROOM, np.uint64)
-        self.row_views = []
+        self.views = []
         self.moved = False
         self.show(0, np.zeros(0, np.uint32))
 
