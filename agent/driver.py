@@ -39,10 +39,9 @@ FRAME_BUDGET: Final = 64
 """Frames that one side may take per wake-up, frame by frame, before the other has its turn."""
 BATCH_BUDGET: Final = 256
 """The same for whole batches."""
-FEW_AFTER_WAIT: Final = 8
-"""Up to so many frames go one by one after a wait, by measurement: arrays need much code that has
-not run since before the sleep, and for one batch; the loop over single frames is small, and soon
-warm."""
+FEW_AFTER_SLEEP: Final = 8
+"""Up to so many frames go one by one after a sleep, by measurement: arrays need much code that has
+not run since before it, and for one batch; the loop over single frames is small, and soon warm."""
 _PROBE_MASK: Final = 7
 """While wake-ups find one frame each, only every eighth looks whether there is a second."""
 
@@ -288,7 +287,7 @@ class Driver:
                 return take(now_ns, 1)
             taken = 0
             # Where few are expected, looking for them as a batch would cost more than they do.
-            expected = FEW_AFTER_WAIT if few and gathered else FEW if lone and not gathered else 0
+            expected = FEW_AFTER_SLEEP if few else 0
             if expected and singly:
                 taken = take(now_ns, expected + 1)
                 if taken <= expected:
@@ -319,7 +318,7 @@ class Driver:
                 if count < asked:
                     break
             release()
-            lone, few = taken <= 1, taken <= FEW_AFTER_WAIT
+            lone, few = taken <= 1, taken <= FEW_AFTER_SLEEP
             return taken
 
         return drain

@@ -24,6 +24,8 @@ FORMAT: Final = "testbed-bench-coalescing"
 MODES: Final = ("per-packet", "off", "fixed", "adaptive")
 PERCENTS: Final = (50.0, 99.0, 99.9)
 MAXIMUM: Final = "max"
+GATHERED: Final = 128
+"""Batches of those that wait: what has gathered should not need a second one."""
 _OVERHEAD_S: Final = 0.6
 _WARM_UP_S: Final = 0.3
 
@@ -59,6 +61,7 @@ def settings_of(mode: str, *, max_wait_us: int) -> NodeSettings:
     assert mode in ("fixed", "adaptive")
     return NodeSettings(
         handler="batched",
+        batch=GATHERED,
         coalesce="fixed" if mode == "fixed" else "adaptive",
         max_wait_us=max_wait_us,
     )
