@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from testbed import results
 from testbed.experiment.callcounting import CallCounting, difference
 from testbed.experiment.nodetotal import together
 from testbed.experiment.nodewatch import NodeGone, NodeWatch
-from testbed.measure.counters import CallCounts, Side
+from testbed.measure.counters import CallCounts, Side, SoftwareCounters, SoftwareCounts
 
 
 def node(
@@ -131,6 +132,39 @@ def test_the_kernel_counts_the_calls_of_the_window_alone(
             assert calls.kernel is not None
             assert calls.kernel["write"] == rounds
             assert calls.kernel["read"] == rounds
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("factor", "source"), [(1, "perf task-clock"), (2, "CPU-time clock of the process")]
+)
+def test_where_perf_counts_more_than_the_scheduler_that_one_counts(
+    worker: subprocess.Popen[str],
+    factor: int,
+    source: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read = SoftwareCounters.read
+
+    def counted(counters: SoftwareCounters) -> SoftwareCounts:
+        counts = read(counters)
+        return replace(counts, task_clock_ns=factor * counts.task_clock_ns)
+
+    monkeypatch.setattr(SoftwareCounters, "read", counted)
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with watch(worker) as watched:
+        watched.start()
+        worker.stdin.write("200\n")
+        worker.stdin.flush()
+        assert worker.stdout.readline() == "done\n"
+        watched.end()
+        watched.finish()
+        cpu = watched.counts().cpu
+    assert cpu is not None
+    assert cpu.source == source
+    assert cpu.task_clock_ns is not None
+    assert 0 < cpu.task_clock_ns < 1.2 * 200e6
 
 
 def test_a_process_that_is_gone_is_said_so() -> None:
