@@ -12,8 +12,8 @@ wake-up of its own, or two, one by the frame and one by the clock.
 What it costs. Latency, of which `max_wait_ns` is the bound: from when a frame is ready until it is
 sent, compared with sending it at once. When a frame became ready is not known, but when the queue
 was last seen empty is; frames are not older than that. A wait also ends late: the clock's
-interrupt, and the CPU, have to come back first. So what sleeps are known to be late by, and what
-the first batch takes to be sent, is subtracted from the bound before.
+interrupt, and the CPU, have to come back first. So what sleeps are known to be late by, and
+when the first frame of many has left, is subtracted from the bound before.
 
 `FixedWait` waits after each wake-up by a frame: two wake-ups for 1 + g frames.
 
@@ -66,7 +66,7 @@ LEAST_NS: Final = 40_000
 _LATENESS_NS: Final = 60_000
 _TYPICAL_NS: Final = 30_000
 _HANDLING_NS: Final = 50_000
-"""Assumed until it has been seen how late sleeps end, and what the first batch takes to be sent."""
+"""Assumed until it has been seen how late sleeps end, and when the first frame has left."""
 _FIRST_NS: Final = 1_000_000
 """Length of the first wait, at most."""
 _OF_MAX: Final = 4
@@ -139,18 +139,20 @@ class Quantile:
 class Waiting(ABC):
     """When to wait. All times in ns of CLOCK_MONOTONIC.
 
-    `batch` is how many frames are sent at once. `holds_ns` is what an engine holds frames for.
+    `batch` is how many frames are sent at once, but up to `singly` are sent one after the other.
+    `holds_ns` is what an engine holds frames for.
     While `whole` is set frames may wait, and whoever takes frames must take all there are;
     `next_pause`, `after_look` and `slept` are for then. While it is not, frames wake the node; once
     it has looked `judged_at` times, since it began, `judge` wants to know.
     """
 
-    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
         self.max_wait_ns = max_wait_ns
         self.whole = True
         self.judged_at = 0
         self._decided: Counter[Decision] = Counter()
         self._batch = batch
+        self._singly = singly
         self._free_ns = max_wait_ns - holds_ns
         self._most_ns = max_wait_ns / _OF_MAX
         self._late = Quantile(0.95, start=_LATENESS_NS, step=4_000)
@@ -158,7 +160,7 @@ class Waiting(ABC):
         self._empty_ns = 0
         self._emptied = True
         self._budget_ns = 0.0
-        self._plan(0)
+        self._plan()
 
     def decisions(self, looks: int) -> Mapping[Decision, int]:
         """How often each was taken, in a node that has looked as often as `judge` would be told."""
@@ -192,9 +194,13 @@ class Waiting(ABC):
     def judge(self, now_ns: int, looks: int, blocked: int) -> None:  # noqa: B027
         """The node has looked `looks` times and given up the CPU `blocked` times, in all."""
 
-    def _plan(self, handling_ns: float) -> None:
-        """What is left of the bound, by how late sleeps are and what the first batch takes."""
-        if handling_ns:
+    def _plan(self, handling_ns: float = 0.0, frames: int = 0) -> None:
+        """What is left of the bound, by how late sleeps are and when the first frame has left, of
+        so many that were handled in `handling_ns`."""
+        if frames:
+            together = self._batch if frames > self._singly else 1
+            if together < frames:
+                handling_ns *= together / frames
             self._handling_ns += (min(handling_ns, self._most_ns) - self._handling_ns) / 8
         late = self._late.value
         most = self._most_ns
@@ -204,8 +210,8 @@ class Waiting(ABC):
 class FixedWait(Waiting):
     """Waits after each wake-up by a frame, as long as the bound allows, whatever it brings."""
 
-    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
-        super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)
         self._typical = Quantile(0.5, start=_TYPICAL_NS, step=2_000)
 
     def slept(self, wanted_ns: int, took_ns: int) -> None:
@@ -215,7 +221,7 @@ class FixedWait(Waiting):
     def next_pause(self, begun_ns: int, now_ns: int, frames: int, *, emptied: bool) -> int:
         self._empty_ns, self._emptied = begun_ns, emptied
         if frames:
-            self._plan((now_ns - begun_ns) * min(1.0, self._batch / frames))
+            self._plan(now_ns - begun_ns, frames)
         return 0
 
     def after_look(self, asked_ns: int, woken_ns: int) -> int:
@@ -238,8 +244,8 @@ class FixedWait(Waiting):
 class AdaptiveWait(Waiting):
     """Waits where that saves wake-ups; see above."""
 
-    def __init__(self, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> None:
-        super().__init__(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)
         self.whole = False
         self._enough = max(ENOUGH, batch)
         # While looking: where the window of wake-ups began, as told then. Nothing is done before
@@ -287,7 +293,7 @@ class AdaptiveWait(Waiting):
             self.whole = True
             # Frames come in greater numbers from now on.
             self._handling_ns = max(self._handling_ns, min(_HANDLING_NS, self._most_ns))
-            self._plan(0)
+            self._plan()
             self._empty_ns = now_ns
             # A silence may have come before: begin with a short wait, and see what it brings.
             self._span_ns, self._found = min(span_ns / looked, _FIRST_NS / self._enough), 1.0
@@ -312,7 +318,7 @@ class AdaptiveWait(Waiting):
             # What frames were left, and how old they are, is not known.
             return 0
         if frames:
-            self._plan((now_ns - begun_ns) * min(1.0, self._batch / frames))
+            self._plan(now_ns - begun_ns, frames)
         # A long silence says nothing about what comes after it.
         span_ns = min(begun_ns - self._empty_ns, 2 * self.max_wait_ns)
         self._empty_ns = begun_ns
@@ -354,9 +360,11 @@ class AdaptiveWait(Waiting):
         self._waits = self._in_vain = self._frames = 0
 
 
-def make(mode: Coalesce, *, max_wait_ns: int, batch: int, holds_ns: int = 0) -> Waiting | None:
+def make(
+    mode: Coalesce, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0
+) -> Waiting | None:
     """What decides in that mode; None where nothing is ever waited for."""
     if mode == "off" or max_wait_ns <= 0:
         return None
     kind = FixedWait if mode == "fixed" else AdaptiveWait
-    return kind(max_wait_ns=max_wait_ns, batch=batch, holds_ns=holds_ns)
+    return kind(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)

@@ -96,6 +96,8 @@ class Driver:
         self._tracer = tracer(wire.counters, tap.counters)
         # A batch of one frame is a frame.
         in_batches = batched and max(wire.batch_size, tap.batch_size) > 1
+        # What is to leave together must come as a batch.
+        self._singly = not (wire.joins or wire.gathers or tap.gathers)
         self._gatherer = self._make_gatherer(max_wait_us, BATCH_BUDGET if in_batches else 1)
         if in_batches:
             from_wire, from_tap = self._ways(node)
@@ -129,6 +131,7 @@ class Driver:
             self.coalesce,
             max_wait_ns=max_wait_us * 1000,
             batch=self.wire.batch_size if batch > 1 else 1,
+            singly=FEW_AFTER_SLEEP if self._singly else 0,
             holds_ns=max((one.holds_ns for one in engines if isinstance(one, Holding)), default=0),
         )
         if waiting is None:
@@ -274,8 +277,7 @@ class Driver:
             batch.limit = limit = adaptive.size
         wire, tap = self._to_wire, self._to_tap
         waiting = self.waiting
-        # What is to leave together must come as a batch.
-        singly = not (self.wire.joins or self.wire.gathers or self.tap.gathers)
+        singly = self._singly
         lone = few = False
         turn = 0
 

@@ -303,6 +303,18 @@ def test_a_machine_that_is_always_late_does_not_stop_all_waiting() -> None:
     assert waiting.after_look(10 * MS, 20 * MS) > 0
 
 
+def test_frames_that_leave_one_after_the_other_need_less_of_the_bound_than_a_batch() -> None:
+    budgets = {}
+    for singly in (0, 8):
+        waiting = coalescing.make("fixed", max_wait_ns=5 * MS, batch=32, singly=singly)
+        assert waiting is not None
+        for _ in range(200):
+            waiting.next_pause(10 * MS, 10 * MS + 400 * US, 8, emptied=True)
+        budgets[singly] = waiting.after_look(10 * MS, 20 * MS)
+    # The first of eight has left after an eighth of the time, not after all of it.
+    assert budgets[8] - budgets[0] == pytest.approx(350 * US, abs=US)
+
+
 def test_what_an_engine_holds_frames_for_is_part_of_the_bound() -> None:
     held = coalescing.make("fixed", max_wait_ns=5 * MS, batch=32, holds_ns=2 * MS)
     free = coalescing.make("fixed", max_wait_ns=5 * MS, batch=32)
