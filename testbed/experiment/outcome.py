@@ -6,13 +6,14 @@ Pure: what tester and nodes have told goes in. Must not know which trial it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from testbed import results
 from testbed.measure.latency import Histogram
 from testbed.measure.ledger import SEEN_BY_LINK, Ledger, Line
 from testbed.scenario.model import FrameSize
-from testbed.traffic.trial import TrialTraffic
+from testbed.traffic.trial import SEARCH_SHARE, TrialTraffic
 
 LOWER_BOUND_LOSS: Final = 0.005
 """At maximum load, a node that lost no more than this share was not the limit: the tester was."""
@@ -62,13 +63,15 @@ def search_trial_of(made: TrialTraffic) -> results.SearchTrial:
     """The counted phase of a trial that a search has made."""
     trial = made.trial
     assert made.load.rate_pps is not None
+    short = next((why for leg in made.legs if (why := leg.short_of(SEARCH_SHARE))), None)
+    limited = replace(made, generator_limited=made.generator_limited or short)
     return results.SearchTrial(
         intended_pps=made.load.rate_pps,
         duration_ns=made.duration_ns,
         offered=trial.offered,
         delivered=trial.delivered,
         lost=trial.lost,
-        marks=marks_of(made, None),
+        marks=marks_of(limited, None),
     )
 
 
