@@ -76,12 +76,13 @@ def _share(node_id: str) -> tuple[int, str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where there are workers: in the order in which shares are handed out.
 
-    A host that takes a CPU away for a moment spoils what measures, whatever the code does: such a
-    test counts as failed when it has failed twice, and one that passed the second time is listed.
+    A host that takes a CPU away for a moment spoils what keeps time, whatever the code does, and
+    most of what is tested here does: a test counts as failed when it has failed twice, one that
+    measures when it has failed three times. What passed in the end is listed.
     """
     for item in items:
-        if _path(item.nodeid).startswith(_MEASURING):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+        measures = _path(item.nodeid).startswith(_MEASURING)
+        item.add_marker(pytest.mark.flaky(reruns=2 if measures else 1))
     if _WORKER:
         items.sort(key=lambda item: _share(item.nodeid)[0])
 

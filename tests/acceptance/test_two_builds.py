@@ -130,4 +130,8 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     assert f"{number} of {number} of once at low load" in report
     assert "2 of 3 streams missing" in report
     assert "got 0 whole" in report
-    assert re.search(rf"\| low \| twice \| {twice:#.3g} \| \+(8\d|9\d|1[0-2]\d)", report)
+    row = re.search(r"\| low \| twice \| ([\d.]+) \| \+(\d+)", report)
+    assert row is not None
+    # The median of all that were counted.
+    assert float(row[1]) == pytest.approx(twice, rel=0.1)
+    assert 80 <= int(row[2]) < 130

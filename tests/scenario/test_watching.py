@@ -136,11 +136,11 @@ def test_the_kernel_counts_the_calls_of_the_window_alone(
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
-    ("factor", "source"), [(1, "perf task-clock"), (2, "CPU-time clock of the process")]
+    ("factor", "source"), [(0.5, "perf task-clock"), (2, "CPU-time clock of the process")]
 )
 def test_where_perf_counts_more_than_the_scheduler_that_one_counts(
     worker: subprocess.Popen[str],
-    factor: int,
+    factor: float,
     source: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -148,7 +148,7 @@ def test_where_perf_counts_more_than_the_scheduler_that_one_counts(
 
     def counted(counters: SoftwareCounters) -> SoftwareCounts:
         counts = read(counters)
-        return replace(counts, task_clock_ns=factor * counts.task_clock_ns)
+        return replace(counts, task_clock_ns=round(factor * counts.task_clock_ns))
 
     monkeypatch.setattr(SoftwareCounters, "read", counted)
     assert worker.stdin is not None
