@@ -289,10 +289,9 @@ class Driver:
                 return take(now_ns, 1)
             taken = 0
             # Where few are expected, looking for them as a batch would cost more than they do.
-            expected = FEW_AFTER_SLEEP if few else 0
-            if expected and singly:
-                taken = take(now_ns, expected + 1)
-                if taken <= expected:
+            if few and singly:
+                taken = take(now_ns, FEW_AFTER_SLEEP + 1)
+                if taken <= FEW_AFTER_SLEEP:
                     lone = taken <= 1
                     if adaptive is not None:
                         batch.limit = limit = adaptive.observe(min(taken, limit))

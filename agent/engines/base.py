@@ -24,6 +24,7 @@ from errno import (
     ENXIO,
     errorcode,
 )
+from functools import cached_property
 from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -178,6 +179,11 @@ class Engine(ABC):
     def new_batch(self) -> FrameBatch:
         """Memory to receive into: `batch_size` rows, for frames up to the limit and one byte."""
         return FrameBatch(self.batch_size, self.port.frame_limit + 1)
+
+    @cached_property
+    def _copies(self) -> FrameBatch:
+        """What frames that stand elsewhere are sent from; many nodes never need it."""
+        return Engine.new_batch(self)
 
     def lend_batch(self, frame_bytes: int) -> FrameBatch | None:
         """Memory from which this engine sends at less cost than from elsewhere, for the engine of

@@ -57,11 +57,6 @@ class MmsgEngine(Engine):
         self._sent = [SendResult(count) for count in range(batch_size + 1)]
 
     @cached_property
-    def _copies(self) -> FrameBatch:
-        """What frames that stand elsewhere are sent from; many nodes never need it."""
-        return super().new_batch()
-
-    @cached_property
     def _send_table(self) -> mmsg.MsgTable:
         """For rows that do not stand where they were received."""
         return mmsg.MsgTable(self._copies.data)

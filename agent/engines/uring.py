@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from errno import EAGAIN, EBUSY, EINTR, ENOMEM
-from functools import cache, cached_property
+from functools import cache
 from typing import ClassVar, Final
 
 import numpy as np
@@ -30,7 +30,6 @@ from agent.batch import HEADROOM, FrameBatch
 from agent.engines.base import (
     PATIENCE_NS,
     Buffer,
-    Engine,
     EngineCounters,
     Patience,
     Port,
@@ -94,11 +93,6 @@ class UringEngine(PerPacketEngine):
         except BaseException:
             self.close()
             raise
-
-    @cached_property
-    def _copies(self) -> FrameBatch:
-        """What frames that stand elsewhere are sent from; many nodes never need it."""
-        return Engine.new_batch(self)
 
     @classmethod
     def probe(cls, side: Side) -> Probe:

@@ -115,11 +115,7 @@ class Course:
         What spoils them is most often somebody else on the host, for minutes: so not at once.
         """
         timing = {
-            name: [
-                trial
-                for trial in self._plan.trials
-                if trial.point == name and trial.pass_ == "timing"
-            ]
+            name: [t for t in self._plan.trials if (t.point, t.pass_) == (name, "timing")]
             for name in self._extent.points
         }
         for _ in range(_REPLACEMENT_ROUNDS[self._extent.form]):

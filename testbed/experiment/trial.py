@@ -41,25 +41,6 @@ from testbed.traffic.worker import Worker
 _READY_S: Final = 5.0
 
 
-def _make_rival(pins: Pins, share: float) -> Worker:
-    """Whoever takes the rest of the nodes' CPU, at work.
-
-    :raises Lacking: that cannot be done here.
-    """
-    if set(pins.node) & set(pins.tester_cpus):
-        raise Lacking("node_cpu needs a CPU without the tester", "run it on two CPUs or more")
-    rival = Worker("rival")
-    try:
-        rival.call("open", RivalSpec(cpus=pins.node, share=share))
-    except OSError as error:
-        rival.close()
-        raise Lacking(
-            f"node_cpu needs real-time scheduling ({error.strerror})",
-            "run it with CAP_SYS_NICE, in a container with --privileged",
-        ) from error
-    return rival
-
-
 class Bench:
     """A testbed that is up, with something to be tested and the tester. Context manager."""
 
@@ -76,10 +57,26 @@ class Bench:
         self._rig = make_rig(scenario.topology, point, testbed=testbed, pins=pins)
         if point.node_cpu < 1:
             try:
-                self._rival = _make_rival(pins, point.node_cpu)
+                self._begin_rival(point.node_cpu)
             except BaseException:
                 self.close()
                 raise
+
+    def _begin_rival(self, share: float) -> None:
+        """Have somebody take the rest of the nodes' CPU.
+
+        :raises Lacking: that cannot be done here.
+        """
+        if set(self._pins.node) & set(self._pins.tester_cpus):
+            raise Lacking("node_cpu needs a CPU without the tester", "run it on two CPUs or more")
+        self._rival = Worker("rival")
+        try:
+            self._rival.call("open", RivalSpec(cpus=self._pins.node, share=share))
+        except OSError as error:
+            raise Lacking(
+                f"node_cpu needs real-time scheduling ({error.strerror})",
+                "run it with CAP_SYS_NICE, in a container with --privileged",
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -89,12 +86,11 @@ class Bench:
 
     def close(self) -> None:
         """End the tester and take the testbed down; twice is fine."""
-        try:
-            self._counting.close()
+        with ExitStack() as stack:
+            stack.callback(self._rig.close)
             if self._rival is not None:
-                self._rival.close()
-        finally:
-            self._rig.close()
+                stack.callback(self._rival.close)
+            stack.callback(self._counting.close)
 
     @property
     def running(self) -> Running:

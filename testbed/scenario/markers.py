@@ -44,6 +44,16 @@ class Share(Quantity):
         return super().check(value) / 100
 
 
+def _percentage(low: float, high: float, *, example: str) -> Share:
+    return Share(
+        parse=units.percent,
+        units=("%",),
+        expected=f"a percentage from {low:g}% to {high:g}%, such as {example}",
+        low=low,
+        high=high,
+    )
+
+
 class Frame(Quantity):
     """A size in bytes, or the Internet mix."""
 
@@ -64,23 +74,9 @@ class Rate(Quantity):
         return {"anyOf": [{"const": MAX}, super().schema()]}
 
 
-LOSS: Final = Share(
-    parse=units.percent, units=("%",), expected="a percentage from 0% to 50%, such as 0.5%", high=50
-)
-WIDTH: Final = Share(
-    parse=units.percent,
-    units=("%",),
-    expected="a percentage from 0.5% to 50%, such as 5%",
-    low=0.5,
-    high=50,
-)
-SHARE: Final = Share(
-    parse=units.percent,
-    units=("%",),
-    expected="a percentage from 10% to 100%, such as 25%",
-    low=10,
-    high=100,
-)
+LOSS: Final = _percentage(0, 50, example="0.5%")
+WIDTH: Final = _percentage(0.5, 50, example="5%")
+SHARE: Final = _percentage(10, 100, example="25%")
 FRAME: Final = Frame(
     parse=units.size_bytes,
     units=("B",),

@@ -96,6 +96,15 @@ def watch(process: subprocess.Popen[str], counting: CallCounting | None = None) 
     )
 
 
+def spin(worker: subprocess.Popen[str], milliseconds: int) -> None:
+    """Let it spin, and wait until it says that it has."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(f"{milliseconds}\n")
+    worker.stdin.flush()
+    assert worker.stdout.readline() == "done\n"
+
+
 def state(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
@@ -104,15 +113,8 @@ def state(pid: int) -> str:
 def test_the_kernel_counts_the_calls_of_the_window_alone(
     worker: subprocess.Popen[str], wait_until: Callable[..., None]
 ) -> None:
-    assert worker.stdin is not None
-    assert worker.stdout is not None
-
     def work() -> None:
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        worker.stdin.write("1\n")
-        worker.stdin.flush()
-        assert worker.stdout.readline() == "done\n"
+        spin(worker, 1)
         # Its next read has begun only once it sleeps in it.
         wait_until(lambda: state(worker.pid) == "S", timeout=10)
 
@@ -151,13 +153,9 @@ def test_where_perf_counts_more_than_the_scheduler_that_one_counts(
         return replace(counts, task_clock_ns=round(factor * counts.task_clock_ns))
 
     monkeypatch.setattr(SoftwareCounters, "read", counted)
-    assert worker.stdin is not None
-    assert worker.stdout is not None
     with watch(worker) as watched:
         watched.start()
-        worker.stdin.write("200\n")
-        worker.stdin.flush()
-        assert worker.stdout.readline() == "done\n"
+        spin(worker, 200)
         watched.end()
         watched.finish()
         cpu = watched.counts().cpu

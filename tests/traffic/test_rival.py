@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from testbed.experiment.pinning import pinned
 from testbed.traffic.rival import Rival, RivalSpec
 from testbed.traffic.worker import Worker
 
@@ -25,16 +26,6 @@ def rival_on(cpu: int, share: float) -> Iterator[Worker]:
         worker.close()
 
 
-@contextmanager
-def here_on(cpu: int) -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, [cpu])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def share_of_cpu(seconds: float) -> float:
     """How much of the time this thread has while it wants all of it."""
     begun, used = time.monotonic(), time.thread_time()
@@ -46,7 +37,7 @@ def share_of_cpu(seconds: float) -> float:
 @pytest.mark.parametrize("share", [0.2, 0.5])
 def test_the_node_has_its_share(share: float) -> None:
     cpu = max(os.sched_getaffinity(0))
-    with rival_on(cpu, share), here_on(cpu):
+    with rival_on(cpu, share), pinned([cpu]):
         assert share_of_cpu(0.5) == pytest.approx(share, rel=0.15)
 
 
@@ -54,7 +45,7 @@ def test_afterwards_it_has_all() -> None:
     cpu = max(os.sched_getaffinity(0))
     with rival_on(cpu, 0.2):
         pass
-    with here_on(cpu):
+    with pinned([cpu]):
         assert share_of_cpu(0.3) > 0.6
 
 
