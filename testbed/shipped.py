@@ -65,10 +65,15 @@ def locate(sort: Sort, given: str | Path) -> str | Path:
     found = find(sort, text)
     if found is not None:
         return found
-    known = names(sort)
-    raise InputError(
-        f"there is no such file, and no shipped {_ONE[sort]} of that name"
-        f"{did_you_mean(text, known)}",
-        file=text,
-        expected="a file, - for standard input, or one of " + ", ".join(known),
+    told, expected = unknown(text, sort)
+    raise InputError(told, file=text, expected=f"a file, - for standard input, or {expected}")
+
+
+def unknown(text: str, *sorts: Sort) -> tuple[str, str]:
+    """The words for a name that is neither a file's nor a shipped one's, and which there are."""
+    kinds = " or ".join(_ONE[sort] for sort in sorts)
+    known = sorted({name for sort in sorts for name in names(sort)})
+    return (
+        f"there is no such file, and no shipped {kinds} of that name{did_you_mean(text, known)}",
+        "one of " + ", ".join(known),
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from testbed.cli.options import format_option, one_file, topology_options
+from testbed.errors import InputError
 
 if TYPE_CHECKING:
     from testbed.scenario.model import Scenario
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
 def validate(file: str | None, topology: str | None, format: str) -> None:
     """Check a topology or a scenario and show what it resolves to.
 
-    FILE is a path, the name of a shipped topology (pair, line, cell, highway) or scenario
-    (batching), or - for a topology on stdin. Makes nothing and needs no rights. Ends with 2, and
+    FILE is a path, the name of a shipped topology (pair, highway, …) or scenario (batching, …), or
+    - for a topology on stdin. Makes nothing and needs no rights. Ends with 2, and
     one line that names the place, where the file is not right.
     """
     given = one_file(file, topology)
@@ -36,7 +39,7 @@ def validate(file: str | None, topology: str | None, format: str) -> None:
 
 
 def _is_scenario(given: str) -> bool:
-    """Whether that is a scenario; what is neither is left to the topologies' loader to refuse."""
+    """Whether that is a scenario; a path to no file is left to the topologies' loader to refuse."""
     from testbed import shipped
     from testbed.files import yamlfile
 
@@ -45,7 +48,12 @@ def _is_scenario(given: str) -> bool:
     if os.path.isfile(given):
         written = yamlfile.read(given, env=os.environ).value
         return isinstance(written.get("topology"), str) or "variants" in written
-    return not shipped.find("topologies", given) and bool(shipped.find("scenarios", given))
+    if shipped.find("topologies", given) or not shipped.is_bare_name(given):
+        return False
+    if shipped.find("scenarios", given):
+        return True
+    told, expected = shipped.unknown(given, "topologies", "scenarios")
+    raise InputError(told, file=given, expected=f"a file, - for standard input, or {expected}")
 
 
 def _print_topology(loaded: Topology, form: str) -> None:
@@ -78,13 +86,22 @@ def _print_topology(loaded: Topology, form: str) -> None:
 
 def _print_scenario(scenario: Scenario, form: str) -> None:
     from testbed import console
-    from testbed.experiment.trialplan import plan_trials
+    from testbed.experiment.progress import Pace
+    from testbed.experiment.trialplan import plan_run
 
-    plans = {"full": plan_trials(scenario, quick=False), "quick": plan_trials(scenario, quick=True)}
-    # What a run measures; bringing up, warming up and restarting come on top.
+    plans = {form: plan_run(scenario, quick=form == "quick") for form in ("full", "quick")}
     extents = {
-        name: {"trials": len(plan), "measured_s": sum(trial.duration_s for trial in plan)}
-        for name, plan in plans.items()
+        form: {
+            "trials": len(plan.trials),
+            "searches": len(plan.searches),
+            "measured_s": sum(trial.duration_s for trial in plan.trials),
+            "estimated_s": round(
+                Pace(scenario.extent(quick=form == "quick")).remaining_s(
+                    plan.trials, searches=len(plan.searches)
+                )
+            ),
+        }
+        for form, plan in plans.items()
     }
     if form == "json":
         console.print_json(
@@ -115,21 +132,29 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
         )
         console.note(f"{scenario.name}: on {scenario.topology.name}, nothing timed: valid")
         return
-    counted: dict[tuple[str, str, str, str], dict[str, int]] = {}
-    for name, plan in plans.items():
-        for trial in plan:
-            place = (trial.point, trial.load, trial.pass_, trial.variant)
-            trials = counted.setdefault(place, dict.fromkeys(plans, 0))
-            trials[name] += 1
+    counted: dict[tuple[str, str | None, str, str], Counter[str]] = {}
+    for form, plan in plans.items():
+        places = [(trial.point, trial.load, trial.pass_, trial.variant) for trial in plan.trials]
+        searched = [(search.point, None, "search", search.variant) for search in plan.searches]
+        for place in (*places, *searched):
+            counted.setdefault(place, Counter())[form] += 1
     console.print_table(
-        ("point", "load", "pass", "variant", "trials", "if quick"),
-        ((*place, trials["full"], trials["quick"]) for place, trials in counted.items()),
+        ("point", "load", "pass", "variant", "how often", "if quick"),
+        ((*place, times["full"], times["quick"]) for place, times in counted.items()),
     )
     console.note(
-        f"{scenario.name}: on {scenario.topology.name}, {extents['full']['trials']} trials of "
-        f"{extents['full']['measured_s']:.0f} s together, {extents['quick']['trials']} of "
-        f"{extents['quick']['measured_s']:.0f} s if quick: valid"
+        f"{scenario.name}: on {scenario.topology.name}, {_extent(extents['full'])}; if quick, "
+        f"{_extent(extents['quick'])}: valid"
     )
+
+
+def _extent(extent: Mapping[str, float]) -> str:
+    """How much that is, and how long it takes besides checks."""
+    from testbed.report.wording import seconds
+
+    trials, searches = int(extent["trials"]), int(extent["searches"])
+    said = f"{trials} trials" + (f" and {searches} searches" if searches else "")
+    return f"{said} in about {seconds(extent['estimated_s'])}"
 
 
 @click.command()

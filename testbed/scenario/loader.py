@@ -14,7 +14,6 @@ from typing import Literal, cast
 from testbed import shipped, targets
 from testbed.files import yamlfile
 from testbed.files.document import Document, Place, dotted
-from testbed.files.fields import did_you_mean
 from testbed.files.problems import Problems
 from testbed.files.validation import check
 from testbed.scenario import model as values
@@ -66,13 +65,9 @@ def _topology(text: str, document: Document, place: Place, env: Mapping[str, str
     beside = Path(document.file).parent / text
     path = str(beside) if beside.is_file() else text
     if path == text and not (os.path.isfile(text) or shipped.find("topologies", text)):
-        known = shipped.names("topologies")
+        told, expected = shipped.unknown(text, "topologies")
         raise document.error(
-            place,
-            f"{dotted(place)}: there is no such file, and no shipped topology of that name"
-            f"{did_you_mean(text, known)}",
-            value=text,
-            expected="a file, or one of " + ", ".join(known),
+            place, f"{dotted(place)}: {told}", value=text, expected=f"a file, or {expected}"
         )
     return load_topology(path, env=env)
 

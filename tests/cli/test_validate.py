@@ -34,3 +34,16 @@ def test_a_wrong_scenario_is_refused_as_a_scenario(tmp_path: Path) -> None:
     refused = CliRunner().invoke(cli, ["validate", str(path)])
     assert isinstance(refused.exception, InputError)
     assert "measure" in str(refused.exception)
+
+
+def test_what_is_searched_for_is_told_along_with_the_trials() -> None:
+    told = CliRunner().invoke(cli, ["validate", "throughput", "--format", "json"])
+    values = json.loads(told.stdout)
+    assert values["full"]["searches"] > values["quick"]["searches"] > 0
+    assert values["full"]["estimated_s"] > values["full"]["measured_s"]
+    shown = CliRunner().invoke(cli, ["validate", "throughput"])
+    rows = [line.split() for line in shown.stdout.splitlines()]
+    searched = [row for row in rows if "search" in row]
+    assert {row[-3] for row in searched} == {variant["name"] for variant in values["variants"]}
+    assert sum(int(row[-2]) for row in searched) == values["full"]["searches"]
+    assert f"and {values['quick']['searches']} searches in about" in shown.stderr
