@@ -204,10 +204,7 @@ def _because(one: Decided) -> Iterator[str]:
             if fill >= FULL * batch:
                 said += f": full batches, since it asks for {batch} at most"
             elif fill < NEARLY_EMPTY:
-                said += (
-                    ": the node is woken for almost each packet at this load, and there is nothing "
-                    "to put together"
-                )
+                said += f": {_why_empty(mine.get('wakeups_per_packet'))}"
         yield said + "."
     yield from _against(base, mine, "wakeups_per_packet", "Wake-ups per packet")
     yield from _against(base, mine, "syscalls_per_packet", "System calls per packet, all of them")
@@ -215,6 +212,19 @@ def _because(one: Decided) -> Iterator[str]:
     if single is not None and isinstance(batch, int) and batch > 1:
         yield f"Full batches of {batch} on both sides would make {number(single / batch)} of them."
     yield from _spent(base, mine)
+
+
+def _why_empty(wakeups_per_packet: float | None) -> str:
+    """Calls that find hardly more than one: nothing else was there, or it was left for the next."""
+    if wakeups_per_packet is None or wakeups_per_packet > 1 / NEARLY_EMPTY:
+        return (
+            "the node is woken for almost each packet at this load, and there is nothing to put "
+            "together"
+        )
+    return (
+        f"the node wakes up to about {1 / wakeups_per_packet:.2g} at this load, and takes so "
+        "few one by one, each as soon as it can go"
+    )
 
 
 def _against(

@@ -42,6 +42,21 @@ def test_why_is_said_by_the_figures_behind_a_verdict(stored: Result) -> None:
     assert "| CPU per packet, µs" in section
 
 
+@pytest.mark.parametrize(
+    ("wakeups", "said"),
+    [
+        (1.0, "the node is woken for almost each packet"),
+        (0.125, "the node wakes up to about 8 at this load, and takes so few one by one"),
+    ],
+)
+def test_a_call_that_found_one_packet_says_whether_more_were_there(
+    wakeups: float, said: str
+) -> None:
+    settings = {"switches_per_packet": wakeups, "cpu_us": 20.0}
+    page = text(result(pairs(load="high", baseline=settings, candidate=settings)))
+    assert f"A receiving call found 1.00 packets on average: {said}" in page
+
+
 def test_it_names_the_commands_that_make_it_again(stored: Result) -> None:
     page = text(stored)
     assert "`testbed run small --output results/small`" in page

@@ -108,7 +108,7 @@ def loss_ratio(trial: Trial) -> float | None:
 
 
 def mean_fill(trial: Trial, side: str | None = None) -> float | None:
-    """Mean number of packets found after a wake-up or by a receiving call, on one side or both."""
+    """Mean number of packets that a receiving call returned, on one side or both."""
     if trial.node is None:
         return None
     packets = calls = 0
