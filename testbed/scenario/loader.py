@@ -16,6 +16,7 @@ from testbed.files import yamlfile
 from testbed.files.document import Document, Place, dotted
 from testbed.files.problems import Problems
 from testbed.files.validation import check
+from testbed.scenario import frameroom
 from testbed.scenario import model as values
 from testbed.scenario.file import Extent, PointBody, Quick, ScenarioFile
 from testbed.scenario.searches import DEFAULTS, resolve_search
@@ -31,7 +32,7 @@ DEFAULT_COUNTING_S = 2.0
 DEFAULT_RESUME_S = 3.0
 
 _TIMED = frozenset(
-    ("measure", "traffic", "targets", "repeats", "trial", "warm_up", "counting", "quick")
+    ("measure", "traffic", "targets", "repeats", "trial", "warm_up", "counting", "search", "quick")
 )
 """Keys that mean nothing where nothing is timed."""
 
@@ -108,8 +109,17 @@ class _Resolver:
         full = self._full()
         quick = self._quick(full)
         self._problems.raise_any()
-        self._check_quick_has_trials(points, full, ())
-        self._check_quick_has_trials(points, quick, ("quick",))
+        for extent, place in ((full, ("traffic",)), (quick, ("quick",))):
+            self._check_has_trials(points, extent, () if extent is full else place)
+            if extent is full or self._file.quick.frame_sizes is not None:
+                frameroom.check_sizes(
+                    extent.frame_bytes,
+                    (*place, "frame_sizes"),
+                    points=points,
+                    variants=variants,
+                    topology=self._topology,
+                    problems=self._problems,
+                )
         self._problems.raise_any()
         return values.Scenario(
             name=self._file.name,
@@ -386,7 +396,7 @@ class _Resolver:
             place=place,
         )
 
-    def _check_quick_has_trials(
+    def _check_has_trials(
         self, points: Sequence[values.Point], extent: values.Extent, place: Place
     ) -> None:
         for point in points:

@@ -13,6 +13,8 @@ from testbed.topology.file import LONGEST_NAME, NODE_NAME
 
 MAX: Final = "max"
 IMIX: Final = "imix"
+LONGEST_FRAME: Final = 1450
+"""In bytes, of the inner Ethernet frame; the mix has some of them."""
 
 NAME: Final = Text(
     pattern=NODE_NAME,
@@ -80,9 +82,9 @@ SHARE: Final = _percentage(10, 100, example="25%")
 FRAME: Final = Frame(
     parse=units.size_bytes,
     units=("B",),
-    expected="a number of bytes from 60 to 1450, such as 256, or imix",
+    expected=f"a number of bytes from 60 to {LONGEST_FRAME}, such as 256, or imix",
     low=60,
-    high=1450,
+    high=LONGEST_FRAME,
     bare=True,
 )
 _RATE_UNITS: Final = ("pps", "kpps", "mpps")

@@ -325,3 +325,32 @@ def test_a_missing_file_is_told() -> None:
         InputError, match="no shipped scenario of that name, did you mean 'batching'"
     ):
         load_scenario("batchin", env={})
+
+
+def test_a_frame_that_a_tap_on_the_way_cannot_carry_is_refused_by_place(tmp_path: Path) -> None:
+    (tmp_path / "narrow.yaml").write_text(
+        "name: narrow\ntopology:\n  nodes: {rsu1: {kind: rsu}, obu1: {kind: obu, mtu: 1280}}\n"
+        "  links: [[rsu1, obu1]]\n"
+    )
+    narrow = SMALL.replace("topology: pair", "topology: narrow.yaml")
+    sizes = narrow.replace("traffic:\n", "traffic:\n  frame_sizes: [256, 1294, 1295, imix]\n")
+    expected = "(got {}; expected at most its mtu and 14, 1294 bytes)"
+    told = "the TAP of obu1 under one carries no such frame, as relay needs it to "
+    assert problems(sizes, tmp_path) == [
+        f"6: traffic.frame_sizes[2]: {told}" + expected.format(1295),
+        f"6: traffic.frame_sizes[3]: {told}" + expected.format("'imix'"),
+    ]
+    assert problems(narrow + "quick: {frame_sizes: [1450]}\n", tmp_path) == [
+        f"10: quick.frame_sizes[0]: {told}" + expected.format(1450)
+    ]
+    # The node at the other end has room, and so has this one where a variant gives it.
+    load(sizes.replace("node: obu1, path: relay", "node: rsu1, path: wire-to-tap"), tmp_path)
+    load(sizes.replace("batch: 1}", "mtu: 1436}").replace("32}", "32, mtu: 1436}"), tmp_path)
+
+
+@pytest.mark.parametrize("key", ["search", "counting", "quick"])
+def test_what_is_timed_has_no_place_in_a_scenario_of_checks(tmp_path: Path, key: str) -> None:
+    text = f"name: x\nkind: checks\ntopology: pair\nvariants: {{one: {{}}}}\n{key}: {{}}\n"
+    assert problems(text, tmp_path) == [
+        f"5: {key}: has no meaning in a scenario of kind checks (expected node or path)"
+    ]
