@@ -30,6 +30,7 @@ CAPABILITIES: Final = (
     Capability(name="CHOWN", used_for="a directory for each node's user"),
     Capability(name="DAC_OVERRIDE", used_for="files of each node's user"),
     Capability(name="KILL", used_for="stopping nodes of another user"),
+    Capability(name="SYS_NICE", used_for="a tester in real time; node_cpu", needed=False),
     Capability(name="SETPCAP", used_for="nodes that can never get rights again", needed=False),
     Capability(name="IPC_LOCK", used_for="locked memory of rings beyond the limit", needed=False),
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
-import platform
 import select
 import socket
 import struct
@@ -19,26 +18,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.linux import landlock as agent_landlock
-from agent.linux import netif, packet
+from agent.linux import netif, packet, tpacket, uring, xsk
 from agent.linux import tap as agent_tap
 from testbed.doctor import rtnetlink
 from testbed.doctor.isolation import CLONE_NEWNET, Unavailable, checked, libc, mount, unshare
 from testbed.errors import Lacking
 
-# Numbers of system calls without a wrapper in the C library; from 424 on all machines agree.
-_BPF = {"x86_64": 321, "aarch64": 280}
-_IO_URING_SETUP = 425
-_IO_URING_MIN_WAIT = 1 << 15
-
 _MS_BIND = 4096
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SO_ATTACH_FILTER = 26
-_SOL_PACKET = 263
-_PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 5, 10, 2
-_AF_XDP = 44
 _PR_SET_NO_NEW_PRIVS = 38
-_BPF_MAP_CREATE, _BPF_MAP_TYPE_XSKMAP = 0, 17
 
 
 def network_namespace() -> str:
@@ -81,15 +71,6 @@ def mirror() -> str:
     return ""
 
 
-def netem() -> str:
-    rtnetlink.add_veth("tbt-a", "tbt-b")
-    try:
-        rtnetlink.add_netem("tbt-a")
-    except FileNotFoundError as error:
-        raise Unavailable("this kernel has no sch_netem") from error
-    return ""
-
-
 def packet_socket() -> str:
     """An AF_PACKET socket with a filter in the kernel."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
@@ -129,36 +110,35 @@ def writev() -> str:
 
 
 def io_uring() -> str:
-    parameters = (ctypes.c_uint32 * 30)()
-    try:
-        descriptor = checked(libc().syscall(_IO_URING_SETUP, 4, parameters), "io_uring_setup")
-    except PermissionError as error:
-        raise Unavailable("switched off (kernel.io_uring_disabled, or seccomp)") from error
-    os.close(descriptor)
-    can_wait = bool(parameters[5] & _IO_URING_MIN_WAIT)
-    return "with minimum wait time" if can_wait else "without minimum wait time"
+    """As the engine `uring` has it."""
+    return _of_agent(uring.probe())
+
+
+def packet_ring() -> str:
+    """As the engine `ring` has it."""
+    return _of_agent(tpacket.probe())
 
 
 def af_xdp() -> str:
-    """A socket of the family, and the map that an XDP program finds it in."""
-    with socket.socket(_AF_XDP, socket.SOCK_RAW):
-        # union bpf_attr of BPF_MAP_CREATE: type, key size, value size, entries, flags.
-        attribute = (ctypes.c_uint32 * 30)(_BPF_MAP_TYPE_XSKMAP, 4, 4, 1, 0)
-        size = ctypes.sizeof(attribute)
-        number = _BPF.get(platform.machine())
-        if number is None:
-            raise Unavailable(f"number of bpf(2) on {platform.machine()} unknown")
-        call = libc().syscall(number, _BPF_MAP_CREATE, attribute, size)
-        os.close(checked(call, "bpf"))
+    """As the engine `xsk` has it: a socket, and a program that gives it its frames."""
+    return _of_agent(xsk.probe())
+
+
+def af_xdp_sending() -> str:
+    """As the engine `xsk-tx` has it."""
+    return _of_agent(xsk.probe_sending())
+
+
+def _of_agent(found: tuple[bool, str]) -> str:
+    available, why_not = found
+    if not available:
+        raise Unavailable(why_not)
     return ""
 
 
-def tpacket_v3() -> str:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
-        raw.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        # Block size, blocks, frame size, frames, block timeout in ms, private bytes, features.
-        ring = struct.pack("=7I", 1 << 16, 4, 2048, 128, 1, 0, 0)
-        raw.setsockopt(_SOL_PACKET, _PACKET_RX_RING, ring)
+def real_time() -> str:
+    """SCHED_FIFO, for this process alone."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     return ""
 
 

@@ -58,16 +58,6 @@ def add_mirror(interface: str, to: str) -> None:
     )
 
 
-def add_netem(interface: str) -> None:
-    """netem as the root qdisc, with a queue and no impairment."""
-    options = struct.pack("=IIIIII", 0, 1000, 0, 0, 0, 0)
-    header = _traffic_header(interface, 0x10000, _ROOT_PARENT)
-    _request(
-        _RTM_NEWQDISC,
-        header + _attribute(_TCA_KIND, b"netem\0") + _attribute(_TCA_OPTIONS, options),
-    )
-
-
 def _text(name: str) -> bytes:
     return name.encode() + b"\0"
 

@@ -18,20 +18,24 @@ _ENGINE_NEEDS: Final[Mapping[str, str]] = {
     "writev": "writev",
     "aggregate": "writev",
     "uring": "io-uring",
-    "ring": "tpacket-v3",
+    "ring": "packet-ring",
     "xsk": "af-xdp",
-    "xsk-tx": "af-xdp",
+    "xsk-tx": "af-xdp-sending",
 }
 """What the doctor calls that which an engine cannot do without."""
 
 _COUNTING: Final = "syscall-counters"
+_SHARING: Final = "real-time"
 
 
 def needs(scenario: Scenario, *, quick: bool) -> frozenset[str]:
     """The keys of the doctor's checks that a run of the scenario depends on."""
     wanted = {check.key for check in doctor.checks() if "run" in check.needed_by}
-    if scenario.extent(quick=quick).counting is None:
+    extent = scenario.extent(quick=quick)
+    if extent.counting is None:
         wanted.discard(_COUNTING)
+    if any(point.node_cpu < 1 for point in scenario.points if point.name in extent.points):
+        wanted.add(_SHARING)
     engines = {
         word
         for variant in scenario.variants

@@ -75,7 +75,7 @@ class Bench:
         except OSError as error:
             raise Lacking(
                 f"node_cpu needs real-time scheduling ({error.strerror})",
-                "run it with CAP_SYS_NICE, in a container with --privileged",
+                "run it with CAP_SYS_NICE",
             ) from error
 
     def __enter__(self) -> Self:

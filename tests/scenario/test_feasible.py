@@ -21,20 +21,33 @@ def test_a_run_needs_what_its_engines_and_passes_do(tmp_path: Path) -> None:
     assert {"root", "veth", "tap", "processors"} <= plain
     assert "syscall-counters" not in plain
     assert "syscall-counters" in needs(load(COUNTED, tmp_path), quick=False)
-    for engine, key in (("uring", "io-uring"), ("ring", "tpacket-v3"), ("xsk", "af-xdp")):
+    for engine, key in (("uring", "io-uring"), ("ring", "packet-ring"), ("xsk", "af-xdp")):
         assert key not in plain
         with_engine = load(SMALL + f"  third: {{engine: {{wire: {engine}}}}}\n", tmp_path)
         assert key in needs(with_engine, quick=False)
+
+
+def test_a_share_of_a_cpu_takes_real_time_where_such_a_point_is_measured(tmp_path: Path) -> None:
+    shared = SMALL.replace(
+        "traffic:\n", "  slow: {node: obu1, path: relay, node_cpu: 25%}\ntraffic:\n"
+    )
+    assert "real-time" not in needs(load(SMALL, tmp_path), quick=False)
+    scenario = load(shared + "quick: {measure: [relay]}\n", tmp_path)
+    assert "real-time" in needs(scenario, quick=False)
+    assert "real-time" not in needs(scenario, quick=True)
 
 
 def test_every_key_is_one_that_the_doctor_knows(tmp_path: Path) -> None:
     known = {check.key for check in doctor.checks()}
     engines = "".join(
         f"  v{n}: {{engine: {{wire: {engine}}}}}\n"
-        for n, engine in enumerate(("mmsg", "writev", "aggregate", "uring", "ring", "xsk"))
+        for n, engine in enumerate(
+            ("mmsg", "writev", "aggregate", "uring", "ring", "xsk", "xsk-tx")
+        )
     )
     assert needs(load(COUNTED + "quick: {}\n", tmp_path), quick=True) <= known
     assert needs(load(SMALL + engines, tmp_path), quick=False) <= known
+    assert "real-time" in known
 
 
 def test_nothing_is_begun_where_something_is_lacking(
