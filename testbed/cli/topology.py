@@ -154,7 +154,9 @@ def _extent(extent: Mapping[str, float]) -> str:
 
     trials, searches = int(extent["trials"]), int(extent["searches"])
     said = f"{trials} trials" + (f" and {searches} searches" if searches else "")
-    return f"{said} in about {seconds(extent['estimated_s'])}"
+    # No better known than that.
+    step_s = 60 if extent["estimated_s"] >= 180 else 10
+    return f"{said} in about {seconds(step_s * max(1, round(extent['estimated_s'] / step_s)))}"
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,30 @@ def test_no_import_against_the_direction(left: str, right: str) -> None:
         if below(name, left)
         for other in imported_by(name)
         if below(other, right) and not (left == "agent.linux" and below(other, left))
+    }
+    assert not wrong
+
+
+def rows_from_the_ground_up() -> list[set[str]]:
+    """The packages of `testbed`, row by row of the table in the description of the architecture."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("## Where things are in `testbed`") :]
+    table = table[: table.index("\n## ", 1)]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [set(re.findall(r"`(\w+)`", row)) for row in rows]
+
+
+def test_the_packages_stand_on_each_other_as_the_architecture_says() -> None:
+    height = {name: row for row, names in enumerate(rows_from_the_ground_up()) for name in names}
+    packages = {path.parent.name for path in (ROOT / "testbed").glob("*/__init__.py")}
+    assert set(height) == packages
+    wrong = {
+        f"{name} imports {other}"
+        for name in SOURCES
+        for other in imported_by(name)
+        if name.startswith("testbed.")
+        and other.startswith("testbed.")
+        and height.get(name.split(".")[1], len(height)) < height.get(other.split(".")[1], 0)
     }
     assert not wrong
 
