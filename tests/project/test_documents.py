@@ -23,7 +23,8 @@ DOCUMENTS = sorted(
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:\./bootstrap|testbed) [^`]+)`")
-LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def blocks(path: Path, language: str) -> Iterator[str]:
@@ -90,12 +91,17 @@ def test_the_readme_shows_a_topology() -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    missing = [
-        target
-        for target in LINK.findall(path.read_text(encoding="utf-8"))
-        if not (path.parent / target).exists()
-    ]
-    assert not missing
+    for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
+        other = path.parent / target if target else path
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), f"{target}#{anchor}"
+
+
+def anchors(path: Path) -> set[str]:
+    """Where headings of a page can be linked to, by GitHub's rule."""
+    text = BLOCK.sub("", path.read_text(encoding="utf-8"))
+    kept = (re.sub(r"[^\w\- ]", "", heading).lower() for heading in HEADING.findall(text))
+    return {heading.replace(" ", "-") for heading in kept}
 
 
 def test_every_command_is_in_the_readme() -> None:
