@@ -40,7 +40,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
 from agent.config import Coalesce
 
@@ -91,29 +91,6 @@ class Decision(StrEnum):
     """Too little was left of the time that the first frame may wait."""
 
 
-@runtime_checkable
-class Gathering(Protocol):
-    """An engine that can wait for frames better than by sleeping, such as in one call of its own.
-
-    `wait_call` is the name of the system call under which a wait is counted.
-    """
-
-    wait_call: str
-
-    def wait_frames(self, frames: int, timeout_ns: int) -> None:
-        """Return when `frames` are there to be taken, or after `timeout_ns`, whichever is first."""
-
-
-@runtime_checkable
-class Holding(Protocol):
-    """An engine that lets frames gather by itself before it becomes readable (a block timer).
-
-    `holds_ns` is how long the first of them may have waited by then; it counts against the bound.
-    """
-
-    holds_ns: int
-
-
 class Quantile:
     """What a share of all samples stays below, followed in small steps; one far off moves little.
 
@@ -140,20 +117,18 @@ class Waiting(ABC):
     """When to wait. All times in ns of CLOCK_MONOTONIC.
 
     `batch` is how many frames are sent at once, but up to `singly` are sent one after the other.
-    `holds_ns` is what an engine holds frames for.
     While `whole` is set frames may wait, and whoever takes frames must take all there are;
     `next_pause`, `after_look` and `slept` are for then. While it is not, frames wake the node; once
     it has looked `judged_at` times, since it began, `judge` wants to know.
     """
 
-    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0) -> None:
         self.max_wait_ns = max_wait_ns
         self.whole = True
         self.judged_at = 0
         self._decided: Counter[Decision] = Counter()
         self._batch = batch
         self._singly = singly
-        self._free_ns = max_wait_ns - holds_ns
         self._most_ns = max_wait_ns / _OF_MAX
         self._late = Quantile(0.95, start=_LATENESS_NS, step=4_000)
         self._handling_ns = min(_HANDLING_NS, self._most_ns)
@@ -204,14 +179,14 @@ class Waiting(ABC):
             self._handling_ns += (min(handling_ns, self._most_ns) - self._handling_ns) / 8
         late = self._late.value
         most = self._most_ns
-        self._budget_ns = self._free_ns - self._handling_ns - (late if late < most else most)
+        self._budget_ns = self.max_wait_ns - self._handling_ns - (late if late < most else most)
 
 
 class FixedWait(Waiting):
     """Waits after each wake-up by a frame, as long as the bound allows, whatever it brings."""
 
-    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
-        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly)
         self._typical = Quantile(0.5, start=_TYPICAL_NS, step=2_000)
 
     def slept(self, wanted_ns: int, took_ns: int) -> None:
@@ -244,8 +219,8 @@ class FixedWait(Waiting):
 class AdaptiveWait(Waiting):
     """Waits where that saves wake-ups; see above."""
 
-    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0) -> None:
-        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)
+    def __init__(self, *, max_wait_ns: int, batch: int, singly: int = 0) -> None:
+        super().__init__(max_wait_ns=max_wait_ns, batch=batch, singly=singly)
         self.whole = False
         self._enough = max(ENOUGH, batch)
         # While looking: where the window of wake-ups began, as told then. Nothing is done before
@@ -360,11 +335,9 @@ class AdaptiveWait(Waiting):
         self._waits = self._in_vain = self._frames = 0
 
 
-def make(
-    mode: Coalesce, *, max_wait_ns: int, batch: int, singly: int = 0, holds_ns: int = 0
-) -> Waiting | None:
+def make(mode: Coalesce, *, max_wait_ns: int, batch: int, singly: int = 0) -> Waiting | None:
     """What decides in that mode; None where nothing is ever waited for."""
     if mode == "off" or max_wait_ns <= 0:
         return None
     kind = FixedWait if mode == "fixed" else AdaptiveWait
-    return kind(max_wait_ns=max_wait_ns, batch=batch, singly=singly, holds_ns=holds_ns)
+    return kind(max_wait_ns=max_wait_ns, batch=batch, singly=singly)

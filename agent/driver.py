@@ -18,11 +18,10 @@ from typing import Final, Protocol
 from agent import coalescing
 from agent.adaptive import AdaptiveBatchSize
 from agent.batch import FrameBatch
-from agent.coalescing import Gathering, Holding
 from agent.config import Coalesce
 from agent.engines.base import Engine, Side
 from agent.errors import InterfaceGoneError
-from agent.gathering import SLEEP_CALL, Action, Events, Gatherer
+from agent.gathering import Action, Events, Gatherer
 from agent.handlers import BatchedHandler, PerPacketHandler
 from agent.linux import netif, timers
 from agent.outlet import FEW, Outlet
@@ -126,22 +125,19 @@ class Driver:
         self._epoll.register(engine.fileno(), select.EPOLLIN)
 
     def _make_gatherer(self, max_wait_us: int, batch: int) -> Gatherer | None:
-        engines = (self.wire, self.tap)
         waiting = coalescing.make(
             self.coalesce,
             max_wait_ns=max_wait_us * 1000,
             batch=self.wire.batch_size if batch > 1 else 1,
             singly=FEW_AFTER_SLEEP if self._singly else 0,
-            holds_ns=max((one.holds_ns for one in engines if isinstance(one, Holding)), default=0),
         )
         if waiting is None:
             return None
         return Gatherer(
             waiting,
             self._epoll.poll,
-            sources=[engine.fileno() for engine in engines],
+            sources=(self.wire.fileno(), self.tap.fileno()),
             budget=BATCH_BUDGET if batch > 1 else FRAME_BUDGET,
-            engine=next((one for one in engines if isinstance(one, Gathering)), None),
         )
 
     @property
@@ -158,11 +154,6 @@ class Driver:
     def waited_ns(self) -> int:
         """How long it let frames gather, in all."""
         return 0 if self._gatherer is None else self._gatherer.waited_ns
-
-    @property
-    def wait_call(self) -> str:
-        """Name of the system call by which it lets frames gather."""
-        return SLEEP_CALL if self._gatherer is None else self._gatherer.wait_call
 
     @property
     def decisions(self) -> Mapping[coalescing.Decision, int]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from agent.coalescing import ENOUGH, Gathering, Waiting
+from agent.coalescing import Waiting
 
 Events = Sequence[tuple[int, int]]
 Poll = Callable[[float | None], Events]
@@ -25,7 +25,6 @@ class Gatherer:
 
     `poll` waits for descriptors. Of the actions that `take` is given, those of the descriptors in
     `sources` return how many frames they took; `budget` of them mean that there are more.
-    `engine` can wait for frames by itself, None if nobody can.
 
     `wakeups` counts sleeps that ended, on descriptors or the clock. A look that does not block
     follows each sleep on the clock, so `wakeups` is also how often `poll` was called.
@@ -38,17 +37,14 @@ class Gatherer:
         *,
         sources: Collection[int],
         budget: int,
-        engine: Gathering | None = None,
     ) -> None:
         self.waiting = waiting
         self.wakeups = 0
         self.waits = 0
         self.waited_ns = 0
-        self.wait_call = SLEEP_CALL if engine is None else engine.wait_call
         self._poll = poll
         self._sources = frozenset(sources)
         self._budget = budget
-        self._wait_frames = None if engine is None else engine.wait_frames
         self._begun_ns = 0
         self._frames = 0
         self._emptied = True
@@ -95,10 +91,7 @@ class Gatherer:
             pause_ns = min(pause_ns, timer_ns - now_ns)
             if pause_ns <= 0:
                 return False
-        if self._wait_frames is not None:
-            self._wait_frames(ENOUGH, pause_ns)
-        else:
-            time.sleep(pause_ns / 1e9)
+        time.sleep(pause_ns / 1e9)
         took_ns = time.monotonic_ns() - now_ns
         self.wakeups += 1
         self.waits += 1

@@ -19,6 +19,7 @@ from agent.config import AgentConfig
 from agent.driver import Driver
 from agent.engines.base import Engine, EngineCounters, Side
 from agent.engines.registry import Selection
+from agent.gathering import SLEEP_CALL
 from agent.linux.queues import Depth
 from agent.protocol.messages import MessageKind
 from agent.protocol.node import NodeSnapshot
@@ -80,7 +81,7 @@ class Stats:
         driver = self._driver
         syscalls: Counter[str] = Counter({"epoll_wait": driver.wakeups})
         if driver.waits:
-            syscalls[driver.wait_call] += driver.waits
+            syscalls[SLEEP_CALL] += driver.waits
         drops: Counter[str] = Counter({str(k): n for k, n in self._node.drops.items() if n})
         totals: dict[str, Any] = {}
         saved: dict[str, int] = {}

@@ -315,17 +315,6 @@ def test_frames_that_leave_one_after_the_other_need_less_of_the_bound_than_a_bat
     assert budgets[8] - budgets[0] == pytest.approx(350 * US, abs=US)
 
 
-def test_what_an_engine_holds_frames_for_is_part_of_the_bound() -> None:
-    held = coalescing.make("fixed", max_wait_ns=5 * MS, batch=32, holds_ns=2 * MS)
-    free = coalescing.make("fixed", max_wait_ns=5 * MS, batch=32)
-    assert held is not None
-    assert free is not None
-    asked, woken = 10 * MS, 20 * MS
-    for waiting in (held, free):
-        waiting.next_pause(1, 2, 1, emptied=True)
-    assert free.after_look(asked, woken) - held.after_look(asked, woken) == 2 * MS
-
-
 def test_a_frame_that_was_there_already_has_its_wait_counted_from_before() -> None:
     waiting = make("fixed")
     waiting.next_pause(10 * MS, 10 * MS, 0, emptied=True)
