@@ -5,9 +5,7 @@ frames mean.
 
 How it reads. Readiness is the descriptor's own, so that any loop can wait for it; then as many
 reads as the last batch suggests go out at once, straight into the rows of the batch, and those
-that find nothing complete at once too (RWF_NOWAIT, MSG_DONTWAIT). A multishot read needs no guess
-and a little less time per frame, but the loop must be woken through an eventfd, which costs a
-read for each wake-up, and frames would lie in memory of the ring's own.
+that find nothing complete at once too (RWF_NOWAIT, MSG_DONTWAIT).
 
 Few frames go by the plain calls: filling in a submission and entering the kernel by way of the
 ring costs as much as several of them.
@@ -86,8 +84,7 @@ class UringEngine(PerPacketEngine):
                 operation=Op.SEND if wire else Op.WRITE,
                 slot=batch_size,
                 capacity=batch_size,
-                file_index=port.fd,
-                registered=False,
+                fd=port.fd,
                 user_data=_BURST,
             )
         except BaseException:
@@ -96,7 +93,7 @@ class UringEngine(PerPacketEngine):
 
     @classmethod
     def probe(cls, side: Side) -> Probe:
-        available, why_not = _probe(os.getpid())
+        available, why_not = _probe(os.getpid(), side)
         return Probe(available=available, why_not=None if available else why_not)
 
     # -- receiving -----------------------------------------------------------------------------
@@ -308,6 +305,6 @@ class UringEngine(PerPacketEngine):
 
 
 @cache
-def _probe(process: int) -> tuple[bool, str]:
+def _probe(process: int, side: Side) -> tuple[bool, str]:
     """Whether the process with this id, which is the caller, may use io_uring: tried once."""
-    return uring.probe()
+    return uring.probe(tap=side is Side.TAP)

@@ -80,10 +80,6 @@ class Mapping:
         """One aligned unsigned 32-bit word at `offset`, read and written as ``view[0]``."""
         return self._view[offset : offset + 4].cast("I")
 
-    def half(self, offset: int) -> memoryview:
-        """One aligned unsigned 16-bit word at `offset`, read and written as ``view[0]``."""
-        return self._view[offset : offset + 2].cast("H")
-
     def release(self) -> None:
         """Give the memory back to the kernel; views read zeros from now on. Twice is fine."""
         if self.released:

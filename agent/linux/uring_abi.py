@@ -16,7 +16,6 @@ NR_ENTER: Final = 426
 NR_REGISTER: Final = 427
 
 OFF_SQ_RING: Final = 0
-OFF_CQ_RING: Final = 0x8000000
 OFF_SQES: Final = 0x10000000
 
 
@@ -24,13 +23,11 @@ class Setup(IntFlag):
     """IORING_SETUP_*: how a ring is made."""
 
     CQSIZE = 1 << 3
-    CLAMP = 1 << 4
     SUBMIT_ALL = 1 << 7
     COOP_TASKRUN = 1 << 8
     TASKRUN_FLAG = 1 << 9
     SINGLE_ISSUER = 1 << 12
     DEFER_TASKRUN = 1 << 13
-    NO_SQARRAY = 1 << 16
 
 
 class Feature(IntFlag):
@@ -39,88 +36,35 @@ class Feature(IntFlag):
     SINGLE_MMAP = 1 << 0
     NODROP = 1 << 1
     SUBMIT_STABLE = 1 << 2
-    FAST_POLL = 1 << 5
-    EXT_ARG = 1 << 8
     CQE_SKIP = 1 << 11
-    REG_REG_RING = 1 << 13
-    RECVSEND_BUNDLE = 1 << 14
-    MIN_TIMEOUT = 1 << 15
 
 
 class Op(IntEnum):
     """IORING_OP_*: operations used by engines."""
 
-    NOP = 0
-    READV = 1
-    WRITEV = 2
-    READ_FIXED = 4
-    WRITE_FIXED = 5
-    POLL_ADD = 6
-    POLL_REMOVE = 7
-    SENDMSG = 9
-    RECVMSG = 10
-    TIMEOUT = 11
-    ASYNC_CANCEL = 14
     READ = 22
     WRITE = 23
     SEND = 26
     RECV = 27
-    SEND_ZC = 47
-    READ_MULTISHOT = 49
 
 
 class Register(IntEnum):
     """IORING_REGISTER_*: operations of io_uring_register(2)."""
 
-    BUFFERS = 0
-    UNREGISTER_BUFFERS = 1
-    FILES = 2
-    UNREGISTER_FILES = 3
-    EVENTFD = 4
-    UNREGISTER_EVENTFD = 5
     PROBE = 8
     RING_FDS = 20
     UNREGISTER_RING_FDS = 21
-    PBUF_RING = 22
-    UNREGISTER_PBUF_RING = 23
 
 
 # io_uring_enter flags.
 ENTER_GETEVENTS: Final = 1 << 0
-ENTER_EXT_ARG: Final = 1 << 3
 ENTER_REGISTERED_RING: Final = 1 << 4
 
 # sqe.flags
-SQE_FIXED_FILE: Final = 1 << 0
-SQE_IO_DRAIN: Final = 1 << 1
-SQE_IO_LINK: Final = 1 << 2
-SQE_IO_HARDLINK: Final = 1 << 3
-SQE_ASYNC: Final = 1 << 4
-SQE_BUFFER_SELECT: Final = 1 << 5
 SQE_CQE_SKIP_SUCCESS: Final = 1 << 6
-
-# sqe.ioprio of SEND and RECV
-RECVSEND_POLL_FIRST: Final = 1 << 0
-RECV_MULTISHOT: Final = 1 << 1
 
 # sqe.rw_flags of READ and WRITE: complete with -EAGAIN instead of waiting (preadv2(2)).
 RWF_NOWAIT: Final = 0x8
-
-# sqe.len of POLL_ADD
-POLL_ADD_MULTI: Final = 1 << 0
-
-# sqe.rw_flags of ASYNC_CANCEL
-ASYNC_CANCEL_ALL: Final = 1 << 0
-ASYNC_CANCEL_ANY: Final = 1 << 2
-
-# cqe.flags
-CQE_BUFFER: Final = 1 << 0
-CQE_MORE: Final = 1 << 1
-CQE_BUFFER_SHIFT: Final = 16
-
-# flags word of the submission ring
-SQ_CQ_OVERFLOW: Final = 1 << 1
-SQ_TASKRUN: Final = 1 << 2
 
 SQE: Final = np.dtype(
     [
@@ -141,9 +85,6 @@ SQE: Final = np.dtype(
     ]
 )
 CQE: Final = np.dtype([("user_data", "<u8"), ("res", "<i4"), ("flags", "<u4")])
-
-# struct io_uring_buf; the ring's tail lies in `tail` of element 0.
-BUF: Final = np.dtype([("addr", "<u8"), ("len", "<u4"), ("bid", "<u2"), ("tail", "<u2")])
 
 _SQ_OFFSETS: Final = np.dtype(
     [
@@ -185,18 +126,6 @@ PARAMS: Final = np.dtype(
         ("cq_off", _CQ_OFFSETS),
     ]
 )
-# struct io_uring_getevents_arg, followed by the __kernel_timespec that its `ts` points to.
-GETEVENTS: Final = np.dtype(
-    [
-        ("sigmask", "<u8"),
-        ("sigmask_sz", "<u4"),
-        ("min_wait_usec", "<u4"),
-        ("ts", "<u8"),
-        ("tv_sec", "<i8"),
-        ("tv_nsec", "<i8"),
-    ]
-)
-GETEVENTS_SIZE: Final = 24
 PROBE: Final = np.dtype(
     [
         ("last_op", "u1"),
@@ -211,14 +140,4 @@ PROBE: Final = np.dtype(
     ]
 )
 OP_SUPPORTED: Final = 1 << 0
-BUF_REG: Final = np.dtype(
-    [
-        ("ring_addr", "<u8"),
-        ("ring_entries", "<u4"),
-        ("bgid", "<u2"),
-        ("flags", "<u2"),
-        ("resv", "<u8", (3,)),
-    ]
-)
 RSRC_UPDATE: Final = np.dtype([("offset", "<u4"), ("resv", "<u4"), ("data", "<u8")])
-IOVEC: Final = np.dtype([("base", "<u8"), ("len", "<u8")])

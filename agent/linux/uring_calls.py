@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import struct
 from typing import Final
 
 import numpy as np
@@ -22,13 +21,11 @@ from agent.linux.uring_abi import Register, Setup
 syscall: Final = ctypes.CDLL(None, use_errno=True).syscall
 syscall.restype = ctypes.c_long
 NR_ENTER: Final = ctypes.c_long(abi.NR_ENTER)
-NO_ARGUMENT: Final = ctypes.c_void_p(0)
+NO_SIGMASK: Final = ctypes.c_void_p(0)
 SIGMASK_SIZE: Final = ctypes.c_size_t(8)
-ARGUMENT_SIZE: Final = ctypes.c_size_t(abi.GETEVENTS_SIZE)
 
 _NR_SETUP: Final = ctypes.c_long(abi.NR_SETUP)
 _NR_REGISTER: Final = ctypes.c_long(abi.NR_REGISTER)
-_pack_wait: Final = struct.Struct("=QIIQqq").pack_into
 
 _WANTED: Final = Setup.CQSIZE | Setup.SUBMIT_ALL
 _BEST: Final = _WANTED | Setup.SINGLE_ISSUER | Setup.DEFER_TASKRUN
@@ -70,28 +67,3 @@ def register(fd: int, opcode: Register, argument: int, count: int) -> int:
     if result < 0:
         raise _failed(f"io_uring_register {opcode.name}")
     return int(result)
-
-
-class WaitArgument:
-    """How long an io_uring_enter(2) waits: struct io_uring_getevents_arg and its timespec."""
-
-    __slots__ = ("_buffer", "_bytes", "_timespec", "_values", "pointer")
-
-    def __init__(self) -> None:
-        self._buffer = np.zeros(1, abi.GETEVENTS)
-        self._bytes = self._buffer.view(np.uint8).data
-        self._timespec = self._buffer.ctypes.data + abi.GETEVENTS_SIZE
-        self._values: tuple[int, int | None] = (0, None)
-        self.pointer = ctypes.c_void_p(self._buffer.ctypes.data)
-
-    def set(self, min_wait_us: int, timeout_us: int | None) -> None:
-        """Write the times, unless they are the same as before."""
-        if (min_wait_us, timeout_us) == self._values:
-            return
-        self._values = (min_wait_us, timeout_us)
-        if timeout_us is None:
-            _pack_wait(self._bytes, 0, 0, 0, min_wait_us, 0, 0, 0)
-        else:
-            seconds, rest_us = divmod(timeout_us, 1_000_000)
-            timespec = self._timespec
-            _pack_wait(self._bytes, 0, 0, 0, min_wait_us, timespec, seconds, rest_us * 1000)

@@ -16,8 +16,7 @@ a strongly ordered machine: elsewhere the ring is refused (see `ordering`).
 
 One thread owns a ring: the one that made it (IORING_SETUP_SINGLE_ISSUER; any other gets EEXIST).
 So make it after fork(2), and best before rights are dropped: a ring made with CAP_IPC_LOCK counts
-nothing against RLIMIT_MEMLOCK, neither its own memory nor registered buffers, and goes on without
-any right.
+nothing against RLIMIT_MEMLOCK, and goes on without any right.
 
 Sources: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
 """
@@ -28,8 +27,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import struct
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -40,12 +37,10 @@ from agent.linux import uring_calls as calls
 from agent.linux.mapping import Mapping
 from agent.linux.ordering import strongly_ordered
 from agent.linux.uring_abi import Feature, Register, Setup
-from agent.linux.uring_calls import ARGUMENT_SIZE, NO_ARGUMENT, NR_ENTER, SIGMASK_SIZE, syscall
+from agent.linux.uring_calls import NO_SIGMASK, NR_ENTER, SIGMASK_SIZE, syscall
 
-_GETEVENTS: Final = abi.ENTER_GETEVENTS
-_GETEVENTS_ARG: Final = abi.ENTER_GETEVENTS | abi.ENTER_EXT_ARG
-_unpack_cqe: Final = struct.Struct("=QiI").unpack_from
-_NEEDED: Final = Feature.SINGLE_MMAP | Feature.NODROP | Feature.SUBMIT_STABLE | Feature.EXT_ARG
+# In the order of their age: Linux 5.4, 5.5, 5.5, 5.17.
+_NEEDED: Final = Feature.SINGLE_MMAP | Feature.NODROP | Feature.SUBMIT_STABLE | Feature.CQE_SKIP
 
 Submissions = npt.NDArray[np.void]
 Completions = npt.NDArray[np.void]
@@ -54,27 +49,21 @@ Completions = npt.NDArray[np.void]
 class Ring:
     """A ring of `entries` slots (a power of two is made of it) for the calling thread.
 
-    `flags` None takes the best set that this kernel accepts; `flags` then says which it was, and
-    `why` what was missing. Raises OSError when the kernel refuses (ENOSYS: no io_uring, EPERM:
-    forbidden by kernel.io_uring_disabled or a seccomp filter, ENOMEM: memory limits) and
-    NotImplementedError where a needed feature or the machine's ordering is missing.
+    It takes the best flags that this kernel accepts; `flags` says which, and `why` what was
+    missing. Raises OSError when the kernel refuses (ENOSYS: no io_uring, EINVAL: older than Linux
+    5.19, EPERM: forbidden by kernel.io_uring_disabled or a seccomp filter, ENOMEM: memory limits)
+    and NotImplementedError where a needed feature or the machine's ordering is missing.
     """
 
-    def __init__(
-        self, entries: int, *, cq_entries: int | None = None, flags: Setup | None = None
-    ) -> None:
+    def __init__(self, entries: int, *, cq_entries: int | None = None) -> None:
         wanted_cq = cq_entries if cq_entries is not None else 4 * entries
-        self.why = ""
-        self._enter_flags = 0
-        if flags is not None:
-            self.fd, params = calls.setup(entries, wanted_cq, flags)
-        else:
-            self.fd, params, self.why = calls.setup_best(entries, wanted_cq)
+        self.fd, params, self.why = calls.setup_best(entries, wanted_cq)
         self.flags = Setup(int(params["flags"][0]))
         self.features = Feature(int(params["features"][0]) & int(sum(Feature)))
         self.entries = int(params["sq_entries"][0])
         self.cq_entries = int(params["cq_entries"][0])
         self._maps: list[Mapping] = []
+        self._registered = False
         try:
             self._check()
             self._map(params)
@@ -83,10 +72,9 @@ class Ring:
             raise
 
     def _check(self) -> None:
-        if Setup.NO_SQARRAY in self.flags:
-            raise ValueError("slots are queued by number, which needs the index array")
         if missing := _NEEDED & ~self.features:
-            raise NotImplementedError(f"this kernel's io_uring lacks {missing!r}")
+            names = ", ".join(str(one.name) for one in missing)
+            raise NotImplementedError(f"this kernel's io_uring lacks {names}")
         ordered, why = strongly_ordered()
         if not ordered and Setup.DEFER_TASKRUN not in self.flags:
             raise NotImplementedError(why)
@@ -103,12 +91,9 @@ class Ring:
         self._maps.append(slots)
 
         self.sqes: Submissions = slots.array(abi.SQE, self.entries)
-        self.sqes_address = slots.address
         self._sq_tail = rings.word(int(sq["tail"]))
         self._cq_head = rings.word(int(cq["head"]))
         self._cq_tail = rings.word(int(cq["tail"]))
-        self._cq_lost = rings.word(int(cq["overflow"]))
-        self._cqes = rings.array(abi.CQE, self.cq_entries, int(cq["cqes"]))
         self._sq_mask = self.entries - 1
         self._cq_mask = self.cq_entries - 1
         self._numbers = np.arange(self.entries, dtype=np.uint32)
@@ -117,14 +102,13 @@ class Ring:
         self._queued = self._taken = self._sq_tail[0]
         self._reaped = self._cq_head[0]
         # Completions as two words each: numpy copies them many times faster than records.
-        self._cqe_words = self._cqes.view(np.uint64).reshape(self.cq_entries, 2)
-        self._cqe_bytes = self._cqes.view(np.uint8).data
+        completions = rings.array(abi.CQE, self.cq_entries, int(cq["cqes"]))
+        self._cqe_words = completions.view(np.uint64).reshape(self.cq_entries, 2)
         self._done = np.zeros(self.cq_entries, abi.CQE)
         self._done_words = self._done.view(np.uint64).reshape(self.cq_entries, 2)
 
-        self._wait = calls.WaitArgument()
-        self._can_wait = Feature.MIN_TIMEOUT in self.features
         self._enter_fd = ctypes.c_int(self.fd)
+        self._enter_flags = abi.ENTER_GETEVENTS
 
     # -- submitting ---------------------------------------------------------------------------
 
@@ -135,13 +119,9 @@ class Ring:
 
     def queue(self, first: int, count: int) -> None:
         """Queue slots `first` … `first + count - 1`, in this order; ValueError past `space`."""
-        self.queue_slots(self._numbers[first : first + count])
-
-    def queue_slots(self, slots: npt.NDArray[np.uint32]) -> None:
-        """Queue the slots with these numbers, in this order; ValueError past `space`."""
-        count = len(slots)
         if self._queued - self._taken + count > self.entries:
             raise ValueError(f"{count} submissions to queue, room for {self.space}")
+        slots = self._numbers[first : first + count]
         start = self._queued & self._sq_mask
         end = start + count
         if end <= self.entries:
@@ -152,38 +132,23 @@ class Ring:
             self._array[: count - split] = slots[split:]
         self._queued += count
 
-    def enter(self, wait: int = 0, *, min_wait_us: int = 0, timeout_us: int | None = None) -> int:
-        """Submit all that is queued, then wait for `wait` completions; one system call.
+    def enter(self) -> int:
+        """Submit all that is queued, and let deferred work run; one system call that waits for
+        nothing.
 
-        Returns how many submissions the kernel took (each of them completes exactly once, or
-        more often if multishot). Waiting ends when `wait` completions are there, or
-        `timeout_us` after the call, or on a signal: the caller looks with `reap`. With
-        `min_wait_us` it is a bounded wait for a batch: the call lasts until `wait` completions
-        are there, or `min_wait_us` have passed and at least one is; if there is none by then it
-        goes on, and the first one ends it (IORING_FEAT_MIN_TIMEOUT, Linux 6.12; NotImplementedError
-        where missing). Also with `wait` 0 deferred work runs, so that completions appear.
-
+        Returns how many submissions the kernel took; each of them completes exactly once.
         OSError EBUSY or EAGAIN: nothing was taken; reap first, then try again.
         """
         pending = self._queued - self._taken
         if pending:
             self._sq_tail[0] = self._queued & 0xFFFFFFFF
-        fd = self._enter_fd
-        if timeout_us is None and not min_wait_us:
-            flags = _GETEVENTS | self._enter_flags
-            taken = syscall(NR_ENTER, fd, pending, wait, flags, NO_ARGUMENT, SIGMASK_SIZE)
-        else:
-            if min_wait_us and not self._can_wait:
-                raise NotImplementedError("this kernel has no minimum wait time (Linux 6.12)")
-            argument = self._wait
-            argument.set(min_wait_us, timeout_us)
-            flags = _GETEVENTS_ARG | self._enter_flags
-            taken = syscall(NR_ENTER, fd, pending, wait, flags, argument.pointer, ARGUMENT_SIZE)
+        flags = self._enter_flags
+        taken = syscall(NR_ENTER, self._enter_fd, pending, 0, flags, NO_SIGMASK, SIGMASK_SIZE)
         if taken >= 0:
             self._taken += taken
             return int(taken)
         error = ctypes.get_errno()
-        if error not in (errno.ETIME, errno.EINTR):
+        if error != errno.EINTR:
             raise OSError(error, os.strerror(error), "io_uring_enter")
         return 0
 
@@ -200,14 +165,6 @@ class Ring:
     def ready(self) -> int:
         """Completions that `reap` would return now."""
         return (self._cq_tail[0] - self._reaped) & 0xFFFFFFFF
-
-    @property
-    def lost(self) -> int:
-        """Completions lost for good, for want of memory.
-
-        A full completion ring alone loses none: the kernel keeps the rest for the next `enter`.
-        """
-        return int(self._cq_lost[0])
 
     def reap(self) -> Completions:
         """All completions that are there (fields user_data, res, flags), in order of completion.
@@ -229,49 +186,11 @@ class Ring:
         self._cq_head[0] = self._reaped & 0xFFFFFFFF
         return self._done[:count]
 
-    def reap_one(self) -> tuple[int, int, int] | None:
-        """The next completion as (user_data, res, flags): cheaper than `reap` for one or two."""
-        if self._cq_tail[0] == self._reaped & 0xFFFFFFFF:
-            return None
-        completion = _unpack_cqe(self._cqe_bytes, (self._reaped & self._cq_mask) * 16)
-        self._reaped += 1
-        self._cq_head[0] = self._reaped & 0xFFFFFFFF
-        user_data, result, flags = completion
-        return user_data, result, flags
-
     # -- registering --------------------------------------------------------------------------
 
     def register(self, opcode: Register, arg: int, count: int) -> int:
         """io_uring_register(2); `arg` is an address. OSError as the kernel has it."""
         return calls.register(self.fd, opcode, arg, count)
-
-    def register_files(self, fds: Sequence[int]) -> None:
-        """Name descriptors by position, to be used with SQE_FIXED_FILE: saves their lookup."""
-        table = np.array(fds, np.int32)
-        self.register(Register.FILES, table.ctypes.data, len(table))
-
-    def register_buffers(self, buffers: Sequence[npt.NDArray[np.uint8]]) -> None:
-        """Pin memory for READ_FIXED and WRITE_FIXED, named by position (`buf_index`).
-
-        Counts against RLIMIT_MEMLOCK unless the ring was made with CAP_IPC_LOCK (ENOMEM).
-        The arrays must be contiguous and outlive the ring.
-        """
-        table = np.zeros(len(buffers), abi.IOVEC)
-        for row, buffer in zip(table, buffers, strict=True):
-            if not buffer.flags.c_contiguous:
-                raise ValueError("a registered buffer must be contiguous")
-            row["base"], row["len"] = buffer.ctypes.data, buffer.nbytes
-        self.register(Register.BUFFERS, table.ctypes.data, len(table))
-
-    def register_eventfd(self, eventfd: int) -> None:
-        """Signal `eventfd` when completions are there or can be had by `enter`.
-
-        The way into an epoll loop. It costs a wait, a read and an `enter` for each wake-up, where
-        `enter` alone does for all if the ring itself is the loop and watches the other
-        descriptors (POLL_ADD).
-        """
-        table = np.array([eventfd], np.int32)
-        self.register(Register.EVENTFD, table.ctypes.data, 1)
 
     def register_ring(self) -> None:
         """Let `enter` name the ring by its registered number: saves a file lookup per call.
@@ -282,26 +201,18 @@ class Ring:
         update["offset"], update["data"] = 0xFFFFFFFF, self.fd
         self.register(Register.RING_FDS, update.ctypes.data, 1)
         self._enter_fd = ctypes.c_int(int(update["offset"][0]))
-        self._enter_flags = abi.ENTER_REGISTERED_RING
-
-    def fileno(self) -> int:
-        """The ring's descriptor.
-
-        It polls readable when completions are there or can be had, but with deferred work
-        (IORING_SETUP_DEFER_TASKRUN) a poller that already sleeps is not woken: see
-        `register_eventfd`.
-        """
-        return self.fd
+        self._enter_flags = abi.ENTER_GETEVENTS | abi.ENTER_REGISTERED_RING
+        self._registered = True
 
     def close(self) -> None:
         """Cancel what is under way and give everything back; twice is fine."""
         if self.fd < 0:
             return
-        if self._enter_flags:
+        if self._registered:
             # The thread's table of rings holds the ring as a descriptor would.
             update = np.zeros(1, abi.RSRC_UPDATE)
             update["offset"] = self._enter_fd.value
-            self._enter_flags = 0
+            self._registered = False
             with contextlib.suppress(OSError):
                 self.register(Register.UNREGISTER_RING_FDS, update.ctypes.data, 1)
         os.close(self.fd)

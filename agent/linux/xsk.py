@@ -1,8 +1,7 @@
 """AF_XDP without a library: what to import, and whether it can be used here.
 
-`XskSocket` (xsk_socket), `XskTransmit` (xsk_transmit) and `XskCycle` (xsk_cycle) own memory and
-rings, `Attachment` (xdp) puts the program that feeds them on the interface. Must not know batches,
-engines or protocols.
+`XskTransmit` (xsk_transmit) and `XskCycle` (xsk_cycle) own memory and rings, `Attachment` (xdp)
+puts the program that feeds them on the interface. Must not know batches, engines or protocols.
 
 Source: Documentation/networking/af_xdp.rst.
 """
@@ -26,7 +25,6 @@ from agent.linux.xdp import MODE_GENERIC, MODE_NATIVE, Attachment
 from agent.linux.xsk_abi import AF_XDP
 from agent.linux.xsk_base import RX_HEADROOM
 from agent.linux.xsk_cycle import XskCycle
-from agent.linux.xsk_socket import XskSocket
 from agent.linux.xsk_transmit import XskTransmit
 
 __all__ = [
@@ -35,7 +33,6 @@ __all__ = [
     "RX_HEADROOM",
     "Attachment",
     "XskCycle",
-    "XskSocket",
     "XskTransmit",
     "attach",
     "probe",
@@ -123,7 +120,8 @@ def _try_all() -> tuple[bool, str]:
     if own:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
             fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
-    with XskSocket(loopback, chunks=4) as xsk, contextlib.ExitStack() as stack:
+    cycle = XskCycle(loopback, slots=4, lent=0, chunk_bytes=2048)
+    with cycle as xsk, contextlib.ExitStack() as stack:
         if own:
             attachment = Attachment(loopback, bytes(6), mode=MODE_GENERIC)
             stack.callback(attachment.close)

@@ -20,7 +20,6 @@ UMEM_REG: Final = 4
 UMEM_FILL_RING: Final = 5
 UMEM_COMPLETION_RING: Final = 6
 STATISTICS: Final = 7
-OPTIONS: Final = 8
 MAX_TX_SKB_BUDGET: Final = 9
 
 PGOFF_RX: Final = 0
@@ -30,7 +29,6 @@ PGOFF_COMPLETION: Final = 0x180000000
 
 BIND_COPY: Final = 1 << 1
 UMEM_UNALIGNED: Final = 1 << 0
-OPTIONS_ZEROCOPY: Final = 1 << 0
 
 # Room that the kernel leaves in front of a received frame (XDP_PACKET_HEADROOM).
 HEADROOM: Final = 256

@@ -3,8 +3,7 @@
 Frames lie in a piece of memory cut into equal chunks. The kernel writes received frames into
 chunks that the fill ring offers and announces them in the receive ring; a chunk named in the
 transmit ring is sent, and comes back in the completion ring. Which chunk is where, and who may
-have it next, is for those to say who build upon this: `xsk_socket` keeps a pool of them,
-`xsk_cycle` lets them go round in order.
+have it next, is for those to say who build upon this: `xsk_transmit` and `xsk_cycle`.
 
 Addresses are byte offsets into the memory. A received frame lies `RX_HEADROOM` bytes and more
 behind the start of its chunk, so headers can be put in front of it.
@@ -19,6 +18,7 @@ Source: Documentation/networking/af_xdp.rst.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -47,7 +47,7 @@ class XskRings:
     """A socket on receive queue `queue` of an interface, with `chunks` of memory and its rings.
 
     `chunk_bytes` and `entries`, the size of each ring, are powers of two; a chunk holds
-    `RX_HEADROOM` + `headroom` + the frame. Frames arrive once an `xdp.Attachment` feeds the socket.
+    `RX_HEADROOM` + the frame. Frames arrive once an `xdp.Attachment` feeds the socket.
     OSError: EPERM without CAP_NET_RAW, EAFNOSUPPORT without kernel support, EBUSY where the queue
     has a socket, ENOBUFS past RLIMIT_MEMLOCK (without CAP_IPC_LOCK), ENETDOWN while the link is
     down. NotImplementedError where the machine's ordering does not allow it.
@@ -61,7 +61,6 @@ class XskRings:
         chunks: int,
         chunk_bytes: int,
         entries: int,
-        headroom: int = 0,
     ) -> None:
         ordered, why = strongly_ordered()
         if not ordered:
@@ -71,13 +70,13 @@ class XskRings:
         self._maps: list[Mapping] = []
         self._socket = socket.socket(abi.AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
-            self._make(headroom, entries)
+            self._make(entries)
             self._bind(ifindex, queue)
         except BaseException:
             self.close()
             raise
 
-    def _make(self, headroom: int, entries: int) -> None:
+    def _make(self, entries: int) -> None:
         size = self.chunks * self.chunk_bytes
         memory = Mapping(size + -size % abi.PAGE_BYTES)  # the kernel takes whole pages
         self._maps.append(memory)
@@ -86,7 +85,6 @@ class XskRings:
         self.memory: npt.NDArray[np.uint8] = memory.bytes(0, size).reshape(
             self.chunks, self.chunk_bytes
         )
-        self.flat: npt.NDArray[np.uint8] = memory.bytes()
         self.address = memory.address
         option = self._socket.setsockopt
         option(
@@ -97,19 +95,16 @@ class XskRings:
                 memory.address,
                 memory.length_bytes,
                 abi.PAGE_BYTES if unaligned else self.chunk_bytes,
-                headroom,
+                0,
                 abi.UMEM_UNALIGNED if unaligned else 0,
                 0,
             ),
         )
         for name in (abi.UMEM_FILL_RING, abi.UMEM_COMPLETION_RING, abi.RX_RING, abi.TX_RING):
             option(abi.SOL_XDP, name, entries)
-        try:
-            # So that one call sends a whole batch (Linux 6.18; 32 frames a call before).
+        # So that one call sends a whole batch (Linux 6.17; 32 frames a call before).
+        with contextlib.suppress(OSError):
             option(abi.SOL_XDP, abi.MAX_TX_SKB_BUDGET, entries)
-            self.tx_budget = entries
-        except OSError:
-            self.tx_budget = 32
         raw = self._socket.getsockopt(abi.SOL_XDP, abi.MMAP_OFFSETS, abi.OFFSETS.itemsize)
         if len(raw) != abi.OFFSETS.itemsize:
             raise NotImplementedError("this kernel's AF_XDP is older than Linux 5.4")

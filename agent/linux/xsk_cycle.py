@@ -3,7 +3,7 @@
 The kernel receives into chunks in the order in which the fill ring offers them. Here they are
 always offered in the order of memory, and the receive ring has an entry for each: so entry i of
 both rings is chunk i for ever, frames that wait lie in consecutive rows, and a batch is walked,
-rewritten and given back as in a mapped ring of slots (`tpacket_rx`, the same interface), by moving
+rewritten and given back as in a mapped ring of slots (`tpacket`, the same interface), by moving
 two counts.
 
 From the same rows, and from some more that are lent, frames are sent (`xsk_transmit`).

@@ -34,10 +34,6 @@ class SharedRing:
     def used(self) -> int:
         return (self.producer[0] - self.consumer[0]) & 0xFFFFFFFF
 
-    def claim(self, count: int) -> tuple[slice, slice]:
-        """Where the next `count` elements to produce lie; the second part after the wrap."""
-        return self._span(self.producer[0], count)
-
     def publish(self, count: int) -> None:
         self.producer[0] = (self.producer[0] + count) & 0xFFFFFFFF
 

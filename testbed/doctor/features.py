@@ -111,7 +111,7 @@ def writev() -> str:
 
 def io_uring() -> str:
     """As the engine `uring` has it."""
-    return _of_agent(uring.probe())
+    return _of_agent(uring.probe(tap=True))
 
 
 def packet_ring() -> str:

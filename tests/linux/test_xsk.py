@@ -9,7 +9,7 @@ import resource
 import select
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,35 +32,47 @@ from linux_rig import (
 )
 
 from agent.linux import netif, xsk
-from agent.linux.xsk import MODE_GENERIC, MODE_NATIVE, Attachment, XskSocket
+from agent.linux.xsk import MODE_GENERIC, MODE_NATIVE, Attachment, XskCycle, XskTransmit
 
 MODES = {"generic": MODE_GENERIC, "native": MODE_NATIVE}
+
+
+CHUNK = 2048
+SLOTS = 128
 
 
 @dataclass
 class Node:
     """A socket on WIRE fed by the program."""
 
-    xsk: XskSocket
-    attachment: Attachment
-    received: list[bytes] = field(default_factory=list)
+    xsk: XskCycle
 
     def take(self, limit: int = 32) -> list[bytes]:
-        addresses, lengths = self.xsk.receive(limit)
-        frames = [
-            bytes(self.xsk.flat[address : address + length])
-            for address, length in zip(addresses.tolist(), lengths.tolist(), strict=True)
-        ]
-        self.xsk.release(addresses)
-        self.xsk.refill()
+        count = self.xsk.ready(limit)
+        rows, start = range(self.xsk.head, self.xsk.head + count), self.xsk.frame_start
+        frames = [bytes(self.xsk.frames[row, start:][: self.xsk.length[row]]) for row in rows]
+        self.xsk.release(count)
         return frames
 
     def receive(self, count: int) -> list[bytes]:
         frames: list[bytes] = []
         while len(frames) < count and select.select([self.xsk], [], [], 5)[0]:
             frames += self.take()
-        assert self.xsk.ready == 0
+        assert self.xsk.ready(1) == 0
         return frames
+
+    def relay(self, count: int, source: bytes) -> None:
+        """Send on what has arrived, up to `count` frames, from where it lies, with this source."""
+        sock = self.xsk
+        while count:
+            found = sock.ready(min(count, 32))
+            rows = slice(sock.head, sock.head + found)
+            start = sock.frame_start
+            sock.frames[rows, start + 6 : start + 12] = np.frombuffer(source, np.uint8)
+            places = np.arange(rows.start, rows.stop, dtype=np.uint64) * CHUNK + start
+            assert sock.send(places, sock.length[rows]) == (found, 1)
+            sock.release(found)
+            count -= found
 
 
 @pytest.fixture(params=MODES)
@@ -72,29 +84,29 @@ def mode(request: pytest.FixtureRequest) -> int:
 def node(veth: None, mode: int) -> Iterator[Node]:
     index = netif.index(WIRE)
     attachment = Attachment(index, netif.mac(WIRE), mode=mode)
-    with XskSocket(index, chunks=256) as sock:
+    with _cycle(index, SLOTS) as sock:
         attachment.feed(0, sock.fileno())
-        yield Node(sock, attachment)
+        yield Node(sock)
         attachment.close()
 
 
+def _cycle(index: int, slots: int, *, queue: int = 0) -> XskCycle:
+    return XskCycle(index, slots=slots, lent=0, chunk_bytes=CHUNK, queue=queue)
+
+
 @pytest.fixture
-def sender(veth: None) -> Iterator[XskSocket]:
+def sender(veth: None) -> Iterator[XskTransmit]:
     """A socket without a program: sending needs none, neither here nor at the far end."""
-    with XskSocket(netif.index(WIRE), chunks=128) as sock:
+    with XskTransmit(netif.index(WIRE), chunks=64, chunk_bytes=CHUNK, entries=64) as sock:
         yield sock
 
 
-def _put(sock: XskSocket, frames: Sequence[bytes]) -> int:
-    """Write frames into free chunks and queue them; how many the ring took."""
-    count = min(len(frames), sock.free)
-    chunks = sock.take(count)
-    for address, frame in zip(chunks.tolist(), frames, strict=False):
-        sock.flat[address : address + len(frame)] = np.frombuffer(frame, np.uint8)
-    lengths = np.array([len(frame) for frame in frames[:count]], np.uint32)
-    queued = sock.transmit(chunks, lengths)
-    sock.release(chunks[queued:])
-    return queued
+def _send(sock: XskTransmit, frames: Sequence[bytes]) -> tuple[int, int]:
+    """Write frames into rows and send them: how many went, and by how many calls."""
+    for row, frame in zip(sock.frames, frames, strict=False):
+        row[: len(frame)] = np.frombuffer(frame, np.uint8)
+    places = np.arange(len(frames), dtype=np.uint64) * CHUNK
+    return sock.send(places, np.array([len(frame) for frame in frames], np.uint32))
 
 
 def test_the_probe_says_yes_here_and_leaves_nothing(root: None) -> None:
@@ -212,12 +224,13 @@ def test_frames_of_all_sizes_arrive_once_in_order_unchanged(node: Node) -> None:
 
 
 def test_there_is_room_in_front_of_a_received_frame(node: Node) -> None:
+    frame = frame_of(0, MTU_FRAME)
     with speak(WIRE_PEER) as far:
-        far.send(frame_of(0, MTU_FRAME))
-    until(lambda: node.xsk.ready == 1)
-    addresses, _ = node.xsk.receive(1)
-    assert int(addresses[0]) % node.xsk.chunk_bytes >= xsk.RX_HEADROOM
-    node.xsk.release(addresses)
+        far.send(frame)
+    until(lambda: node.xsk.ready(1) == 1)
+    assert node.xsk.frame_start >= xsk.RX_HEADROOM
+    node.xsk.frames[node.xsk.head, : node.xsk.frame_start] = 0xEE
+    assert node.take() == [frame]
 
 
 def test_with_nothing_to_receive_into_frames_are_dropped_and_it_goes_on(node: Node) -> None:
@@ -225,8 +238,8 @@ def test_with_nothing_to_receive_into_frames_are_dropped_and_it_goes_on(node: No
     with speak(WIRE_PEER) as far:
         for frame in sent:
             far.send(frame)
-        received = node.receive(128)
-        assert received == sent[:128]
+        received = node.receive(SLOTS)
+        assert received == sent[:SLOTS]
         # After the first ones went through the socket's hands the rest finds room again.
         for frame in sent[:10]:
             far.send(frame)
@@ -251,104 +264,60 @@ def test_it_goes_on_after_the_link_was_down(node: Node) -> None:
 # -- sending ------------------------------------------------------------------------------------
 
 
-def test_frames_of_all_sizes_go_once_in_order_unchanged(sender: XskSocket) -> None:
+def test_frames_of_all_sizes_go_once_in_order_unchanged(sender: XskTransmit) -> None:
     sent = frames_of(1000, SIZES)
-    done = 0
     with listen(WIRE_PEER) as far:
-        while done < len(sent):
-            count = _put(sender, sent[done : done + 50])
-            assert sender.kick() == 0
-            assert hear(far, count) == sent[done : done + count]
-            done += count
-            sender.reclaim()
-    assert sender.in_flight == 0
+        for first in range(0, len(sent), 50):
+            part = sent[first : first + 50]
+            assert _send(sender, part) == (50, 1)
+            assert hear(far, 50) == part
 
 
-def test_one_call_sends_a_batch(sender: XskSocket) -> None:
-    sent = frames_of(64, (MTU_FRAME,))
-    with listen(WIRE_PEER) as far:
-        assert _put(sender, sent) == 64
-        assert sender.unsent == 64
-        assert sender.kick() == 0
-        assert hear(far, 64) == sent
-
-
-def test_frames_still_queued_at_the_far_end_keep_their_bytes(sender: XskSocket) -> None:
+def test_frames_still_queued_at_the_far_end_keep_their_bytes(sender: XskTransmit) -> None:
     sent = frames_of(200, (1000,))
     with listen(WIRE_PEER) as far:
         for first in range(0, 200, 50):
-            assert _put(sender, sent[first : first + 50]) == 50
-            assert sender.kick() == 0
-            sender.reclaim()
-            sender.memory[:] = 0xEE
+            assert _send(sender, sent[first : first + 50]) == (50, 1)
+            sender.frames[:] = 0xEE
         assert hear(far, 200) == sent
 
 
-def test_while_the_link_is_down_frames_stay_queued(sender: XskSocket) -> None:
+def test_while_the_link_is_down_nothing_goes_and_nothing_stays_queued(sender: XskTransmit) -> None:
     sent = frames_of(8)
     ip("link", "set", "dev", WIRE, "down")
-    assert _put(sender, sent) == 8
-    with pytest.raises(OSError, match="down"):
-        sender.kick()
-    assert sender.unsent == 8
+    assert _send(sender, frames_of(20))[0] == 0
     ip("link", "set", "dev", WIRE, "up")
     carries(WIRE, WIRE_PEER)
     with listen(WIRE_PEER) as far:
-        assert sender.kick() == 0
+        assert _send(sender, sent)[0] == 8
         assert hear(far, 8) == sent
-
-
-def test_a_full_transmit_ring_takes_no_more(sender: XskSocket) -> None:
-    sent = frames_of(64)
-    assert _put(sender, sent) == 64
-    assert sender.free == 0
-    with pytest.raises(ValueError, match="0 are free"):
-        sender.take(1)
-    with listen(WIRE_PEER) as far:
-        assert sender.kick() == 0
-        assert hear(far, 64) == sent
-    assert sender.reclaim() == 64
-    assert sender.free == 64
 
 
 # -- both ---------------------------------------------------------------------------------------
 
 
 def test_frames_are_sent_on_from_where_they_were_received(node: Node) -> None:
-    """A relay: rewritten in place, no copy, and in the end every chunk is where it was."""
-    sock = node.xsk
+    """A relay: rewritten in place, no copy, for longer than the rows go round once."""
     sent = frames_of(500, SIZES)
-    expected = [frame[:6] + b"\x02\x00\x00\x00\x00\x77" + frame[12:] for frame in sent]
-    chunks = sock.free + sock._fill.used
-    assert chunks == 256
-    source = np.frombuffer(b"\x02\x00\x00\x00\x00\x77", np.uint8)
+    source = b"\x02\x00\x00\x00\x00\x77"
+    expected = [frame[:6] + source + frame[12:] for frame in sent]
     with speak(WIRE_PEER) as far, listen(WIRE_PEER) as back:
         for first in range(0, 500, 50):
             for frame in sent[first : first + 50]:
                 far.send(frame)
-            relayed = 0
-            while relayed < 50:
-                addresses, lengths = sock.receive(32)
-                sock.flat[addresses[:, None] + np.arange(6, 12, dtype=np.uint64)] = source
-                assert sock.transmit(addresses, lengths) == len(addresses)
-                assert sock.kick() == 0
-                relayed += len(addresses)
-                sock.reclaim()
-                sock.refill()
+            node.relay(50, source)
             assert hear(back, 50) == expected[first : first + 50]
-    assert sock.in_flight == 0
-    assert sock.free + sock._fill.used == chunks
 
 
 def test_a_socket_is_refused_where_it_cannot_work(veth: None) -> None:
     index = netif.index(WIRE)
-    with XskSocket(index, chunks=8), pytest.raises(OSError, match="bind") as raised:
-        XskSocket(index, chunks=8)
+    with _cycle(index, 8), pytest.raises(OSError, match="bind") as raised:
+        _cycle(index, 8)
     assert raised.value.errno == errno.EBUSY
     with pytest.raises(OSError, match="bind"):
-        XskSocket(index, queue=5, chunks=8)
-    with pytest.raises(ValueError, match="powers of two"):
-        XskSocket(index, chunks=6)
+        _cycle(index, 8, queue=5)
+    with pytest.raises(ValueError, match="power of two"):
+        _cycle(index, 6)
 
 
 def test_closing_gives_memory_and_queue_back(veth: None) -> None:
@@ -359,14 +328,14 @@ def test_closing_gives_memory_and_queue_back(veth: None) -> None:
         """The kernel frees the queue of a closed socket a moment later, from a work queue."""
         nonlocal sock
         try:
-            sock = XskSocket(index, chunks=64)
+            sock = _cycle(index, 64)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
             return False
         return True
 
-    sock: XskSocket
+    sock: XskCycle
     for _ in range(3):
         until(opened)
         view = sock.memory
@@ -392,21 +361,10 @@ def test_rights_are_needed_to_open_and_not_to_go_on(node: Node, mode: int) -> No
                 os.setresgid(65534, 65534, 65534)
                 os.setresuid(65534, 65534, 65534)
                 resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
-                addresses, lengths = node.xsk.receive(32)
-                assert node.xsk.transmit(addresses, lengths) == 20
-                assert node.xsk.kick() == 0
+                node.relay(20, SENDER)
                 refused, why = xsk.probe()
                 status = 0 if not refused and "CAP_NET_RAW" in why else 2
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert hear(back, 20) == sent
-
-
-def test_frames_can_be_sent_with_a_socket_that_only_polls(sender: XskSocket) -> None:
-    """Polling drives sending too, in copy mode."""
-    sent = frames_of(10)
-    with listen(WIRE_PEER) as far:
-        assert _put(sender, sent) == 10
-        select.select([sender], [], [], 0)
-        assert hear(far, 10) == sent

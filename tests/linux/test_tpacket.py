@@ -8,10 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from linux_rig import (
     MTU_FRAME,
     SIZES,
@@ -26,33 +23,22 @@ from linux_rig import (
 )
 
 from agent.linux import bpf, packet, tpacket
-from agent.linux.tpacket import BlockRing, RxRing
-from agent.linux.tpacket_blocks import walk
-
-Ring = RxRing | BlockRing
+from agent.linux.tpacket import RxRing
 
 
-def _take(ring: Ring, limit: int = 32) -> list[bytes]:
+def _take(ring: RxRing, limit: int = 32) -> list[bytes]:
     """What is there, at most one batch of it, released."""
-    if isinstance(ring, RxRing):
-        count = ring.ready(limit)
-        rows = range(ring.head, ring.head + count)
-        frames = [
-            bytes(ring.frames[row, ring.start[row] : ring.start[row] + ring.length[row]])
-            for row in rows
-        ]
-        ring.release(count)
-        return frames
-    block = ring.next()
-    if block is None:
-        return []
-    pairs = zip(block.start.tolist(), block.length.tolist(), strict=True)
-    frames = [bytes(ring.memory[start : start + length]) for start, length in pairs]
-    ring.release()
+    count = ring.ready(limit)
+    rows = range(ring.head, ring.head + count)
+    frames = [
+        bytes(ring.frames[row, ring.start[row] : ring.start[row] + ring.length[row]])
+        for row in rows
+    ]
+    ring.release(count)
     return frames
 
 
-def _receive(sock: socket.socket, ring: Ring, count: int, limit: int = 32) -> list[bytes]:
+def _receive(sock: socket.socket, ring: RxRing, count: int, limit: int = 32) -> list[bytes]:
     frames: list[bytes] = []
     deadline = time.monotonic() + 5
     while len(frames) < count and time.monotonic() < deadline:
@@ -64,26 +50,15 @@ def _receive(sock: socket.socket, ring: Ring, count: int, limit: int = 32) -> li
     return frames
 
 
-@pytest.fixture(params=["slots", "blocks"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def _open(kind: str, sock: socket.socket, *, small: bool = False) -> Ring:
-    if kind == "slots":
-        return RxRing(sock, slots=8 if small else 256)
-    return BlockRing(sock, blocks=2 if small else 32, block_bytes=8192, block_timeout_ms=1)
-
-
 def test_the_probe_says_yes_here_and_leaves_nothing(root: None) -> None:
     before = set(os.listdir("/proc/self/fd"))
     assert tpacket.probe() == (True, "")
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-def test_frames_of_all_sizes_arrive_once_in_order_unchanged(kind: str, veth: None) -> None:
+def test_frames_of_all_sizes_arrive_once_in_order_unchanged(veth: None) -> None:
     with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = _open(kind, sock)
+        ring = RxRing(sock, slots=256)
         sent = frames_of(1000, SIZES)
         received: list[bytes] = []
         for first in range(0, len(sent), 100):
@@ -96,9 +71,9 @@ def test_frames_of_all_sizes_arrive_once_in_order_unchanged(kind: str, veth: Non
 
 
 @pytest.mark.parametrize("size", [14, 64, 256, 1000, MTU_FRAME])
-def test_frames_of_one_size_too(kind: str, veth: None, size: int) -> None:
+def test_frames_of_one_size_too(veth: None, size: int) -> None:
     with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = _open(kind, sock)
+        ring = RxRing(sock, slots=256)
         sent = frames_of(120, (size,))
         for frame in sent:
             far.send(frame)
@@ -106,7 +81,7 @@ def test_frames_of_one_size_too(kind: str, veth: None, size: int) -> None:
         ring.close()
 
 
-def test_only_what_the_filter_takes_arrives(kind: str, veth: None) -> None:
+def test_only_what_the_filter_takes_arrives(veth: None) -> None:
     wanted = frames_of(10)
     foreign = b"\x02\xaa\xaa\xaa\xaa\xaa" + wanted[0][6:]
     other = wanted[0][:12] + b"\x08\x06" + wanted[0][14:]
@@ -114,7 +89,7 @@ def test_only_what_the_filter_takes_arrives(kind: str, veth: None) -> None:
         packet.open_packet_socket(WIRE, filter=bpf.own_or_group_filter()) as sock,
         speak(WIRE_PEER) as far,
     ):
-        ring = _open(kind, sock)
+        ring = RxRing(sock, slots=256)
         for frame in wanted:
             far.send(foreign)
             far.send(frame)
@@ -123,26 +98,26 @@ def test_only_what_the_filter_takes_arrives(kind: str, veth: None) -> None:
         ring.close()
 
 
-def test_a_full_ring_drops_counts_what_it_dropped_and_goes_on(kind: str, veth: None) -> None:
+def test_a_full_ring_drops_counts_what_it_dropped_and_goes_on(veth: None) -> None:
     with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = _open(kind, sock, small=True)
+        ring = RxRing(sock, slots=8)
         sent = frames_of(200, (200,))
         for frame in sent:
             far.send(frame)
-        received = _receive(sock, ring, 200 if kind == "blocks" else 8)[:200]
+        received = _receive(sock, ring, 8)
         packets, drops = packet.packet_statistics(sock)
         assert packets == 200
-        assert 0 < drops < 200
-        assert received == sent[: 200 - drops]
+        assert drops == 192
+        assert received == sent[:8]
         for frame in sent[:5]:
             far.send(frame)
         assert _receive(sock, ring, 5) == sent[:5]
         ring.close()
 
 
-def test_it_goes_on_after_the_link_was_down(kind: str, veth: None) -> None:
+def test_it_goes_on_after_the_link_was_down(veth: None) -> None:
     with listen(WIRE) as sock:
-        ring = _open(kind, sock)
+        ring = RxRing(sock, slots=256)
         sent = frames_of(20)
         with speak(WIRE_PEER) as far:
             for frame in sent[:10]:
@@ -158,22 +133,21 @@ def test_it_goes_on_after_the_link_was_down(kind: str, veth: None) -> None:
         ring.close()
 
 
-def test_poll_says_when_there_is_something(kind: str, veth: None) -> None:
+def test_poll_says_when_there_is_something(veth: None) -> None:
     with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = _open(kind, sock)
+        ring = RxRing(sock, slots=256)
         assert select.select([sock], [], [], 0)[0] == []
         far.send(frames_of(1)[0])
         assert select.select([sock], [], [], 5)[0] == [sock]
         assert len(_take(ring)) == 1
-        if kind == "slots":
-            assert select.select([sock], [], [], 0)[0] == []
+        assert select.select([sock], [], [], 0)[0] == []
         ring.close()
 
 
-def test_after_closing_the_socket_receives_by_itself_again(kind: str, veth: None) -> None:
+def test_after_closing_the_socket_receives_by_itself_again(veth: None) -> None:
     with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = _open(kind, sock)
-        view = ring.frames if isinstance(ring, RxRing) else ring.memory
+        ring = RxRing(sock, slots=256)
+        view = ring.frames
         far.send(frames_of(1)[0])
         assert len(_receive(sock, ring, 1)) == 1
         ring.close()
@@ -185,9 +159,9 @@ def test_after_closing_the_socket_receives_by_itself_again(kind: str, veth: None
         assert hear(sock, 3) == frames_of(3)
 
 
-def test_a_ring_can_outlive_its_socket(kind: str, veth: None) -> None:
+def test_a_ring_can_outlive_its_socket(veth: None) -> None:
     sock = listen(WIRE)
-    ring = _open(kind, sock)
+    ring = RxRing(sock, slots=256)
     sock.close()
     assert _take(ring) == []
     ring.close()
@@ -202,9 +176,6 @@ def test_sizes_that_are_no_powers_of_two_are_refused(root: None, arguments: dict
         pytest.raises(ValueError, match="powers of two"),
     ):
         RxRing(sock, **arguments)
-
-
-# -- slots alone --------------------------------------------------------------------------------
 
 
 def test_a_batch_is_rows_columns_and_room_in_front(veth: None) -> None:
@@ -256,60 +227,3 @@ def test_rows_held_back_are_not_overwritten(veth: None) -> None:
         assert held == sent[:6]
         assert packet.packet_statistics(sock)[1] == 32
         ring.close()
-
-
-# -- blocks alone -------------------------------------------------------------------------------
-
-
-def test_a_lonely_frame_waits_for_the_block_timer_and_no_longer(veth: None) -> None:
-    with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = BlockRing(sock, block_timeout_ms=50)
-        waits = []
-        for frame in frames_of(5):
-            began = time.monotonic()
-            far.send(frame)
-            while (block := ring.next()) is None:
-                select.select([sock], [], [], 1)
-            waits.append(time.monotonic() - began)
-            assert block.timed_out
-            assert len(block.start) == 1
-            ring.release()
-        assert max(waits) < 1
-        assert max(waits) > 0.01
-        ring.close()
-
-
-def test_a_full_block_comes_before_its_timer(veth: None) -> None:
-    with listen(WIRE) as sock, speak(WIRE_PEER) as far:
-        ring = BlockRing(sock, block_bytes=4096, block_timeout_ms=10_000)
-        for frame in frames_of(12, (1000,)):
-            far.send(frame)
-        block = ring.next()
-        assert block is not None
-        assert not block.timed_out
-        assert len(block.start) == 3
-        ring.close()
-
-
-def test_no_timeout_is_refused(root: None) -> None:
-    with (
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock,
-        pytest.raises(ValueError, match="block_timeout_ms"),
-    ):
-        BlockRing(sock, block_timeout_ms=0)
-
-
-@given(
-    st.lists(st.integers(2, 20), min_size=1, max_size=60)
-    | st.builds(lambda step, many: [step] * many, st.integers(2, 20), st.integers(1, 100)),
-    st.integers(3, 8),
-    st.integers(0, 1000),
-)
-def test_a_block_is_walked_as_its_headers_say(steps: list[int], first: int, seed: int) -> None:
-    """Frames at any distances (multiples of 16 bytes), the last one saying 0, garbage between."""
-    view = np.random.default_rng(seed).integers(0, 1 << 32, 1 << 14, np.uint32)
-    positions = (16 * (first + np.concatenate(([0], np.cumsum(steps[:-1], dtype=int))))).tolist()
-    for position, step in zip(positions, steps, strict=True):
-        view[position // 4] = step * 16
-    view[positions[-1] // 4] = 0
-    assert walk(view.data, view, first * 16, len(positions)).tolist() == positions
