@@ -56,7 +56,9 @@ def joined_rsu(obus: int) -> Rsu:
             receiver=RSU, transmitter=obu, duration_ms=0, hello_id=0, hops=1, rsu=RSU, sender=obu
         )
         rsu.on_wire(encode(reply), 1000)
-    rsu.learn_clients([(RSU_TAP, RSU), (OBU_TAP, OBU)])
+    hello = GROUP + OBU_TAP + b"\x08\x00"
+    rsu.on_wire(encode(UpstreamData(receiver=RSU, transmitter=OBU, origin=OBU, inner=hello)), 1000)
+    rsu.on_tap(GROUP + RSU_TAP + b"\x08\x00", 1000)
     return rsu
 
 

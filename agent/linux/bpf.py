@@ -15,8 +15,6 @@ LD_B_ABS: Final = 0x30
 LD_W_LEN: Final = 0x80
 JEQ_K: Final = 0x15
 JGT_K: Final = 0x25
-JGE_K: Final = 0x35
-JSET_K: Final = 0x45
 RET_K: Final = 0x06
 
 SKF_AD_PKTTYPE: Final = 0xFFFFF000 + 4

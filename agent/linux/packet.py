@@ -14,7 +14,6 @@ ETHERTYPE: Final = 0x3030
 DEFAULT_BUFFER_BYTES: Final = 4 << 20
 
 PACKET_STATISTICS: Final = 6
-PACKET_QDISC_BYPASS: Final = 20
 
 # Not in Python's socket module (asm-generic/socket.h).
 _SO_ATTACH_FILTER: Final = 26

@@ -177,10 +177,6 @@ class BaseNode(ABC):
             counts[flow.kind] += flow.hits
         return counts
 
-    def count_messages(self, kind: MessageKind, count: int) -> None:
-        """Add messages that were handled elsewhere by this node's decisions."""
-        self._messages[kind] += count
-
     def on_wire(self, frame: bytes, now_ns: int) -> list[Reply]:
         """Take a frame from the radio, with every message in it; flat replies. Never raises."""
         out = Outgoing()

@@ -5,7 +5,6 @@ Must not know sockets, clocks or threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
 
 from agent.protocol.addresses import BROADCAST, is_group
@@ -116,11 +115,6 @@ class Rsu(BaseNode):
     def node_of(self, client: bytes) -> bytes | None:
         """The node behind which the inner address `client` lives; this RSU's MAC for its TAP."""
         return self._clients.node_of(client)
-
-    def learn_clients(self, seen: Iterable[tuple[bytes, bytes]]) -> None:
-        """Learn pairs (inner source, origin), in the order in which their frames came."""
-        for client, node in seen:
-            self._clients.learn(client, node)
 
     def group_copies(self, dest: bytes, origin: bytes | None) -> tuple[tuple[bytes, bytes], ...]:
         """(next hop, destination field) of the copies of a frame with inner destination `dest`

@@ -1,9 +1,9 @@
-"""Values with units: text such as `10ms`, `6mbit`, `64KiB` or `1%` becomes a number, exactly.
+"""Values with units: text such as `10ms`, `50kpps`, `64KiB` or `1%` becomes a number, exactly.
 
 Must not know where the text comes from: a wrong one raises `UnitError`, the caller adds the place.
 
-Times are SI; rates are bits per second in powers of 1000, named as tc(8) names them (`kbit`,
-`mbit`, `gbit`); sizes in powers of 1000 (`kB`, `MB`) and of 1024 (`KiB`, `MiB`) keep apart.
+Times are SI; rates are packets per second in powers of 1000; sizes in powers of 1000 (`kB`, `MB`)
+and of 1024 (`KiB`, `MiB`) keep apart.
 A bare 0 needs no unit. The arithmetic is exact (`Fraction`), so 0.1ms is 100us and nothing less.
 """
 
@@ -33,17 +33,10 @@ SIZE_BYTES: Mapping[str, int] = {
     "MiB": 1 << 20,
     "GiB": 1 << 30,
 }
-RATE_BPS: Mapping[str, int] = {
-    "bit": 1,
-    "kbit": 1_000,
-    "mbit": 1_000_000,
-    "gbit": 1_000_000_000,
-}
 RATE_PPS: Mapping[str, int] = {"pps": 1, "kpps": 1_000, "mpps": 1_000_000}
 
 DURATION_EXPECTED = "a time with its unit (us, ms, s), such as 10ms"
 SIZE_EXPECTED = "a number of bytes, such as 256, 256B or 64KiB"
-RATE_EXPECTED = "a rate with its unit (bit, kbit, mbit, gbit), such as 6mbit"
 PACKET_RATE_EXPECTED = "a packet rate with its unit (pps, kpps), such as 500pps"
 PERCENT_EXPECTED = "a percentage from 0% to 100%, such as 1% or 0.5%"
 
@@ -96,11 +89,6 @@ def size_bytes(value: object) -> int:
     return _whole(_scaled(value, SIZE_BYTES, SIZE_EXPECTED), "B", SIZE_EXPECTED)
 
 
-def rate_bps(value: object) -> int:
-    """A rate in bits per second: `6mbit` is 6 000 000. Whole bits only."""
-    return _whole(_scaled(value, RATE_BPS, RATE_EXPECTED), "bit", RATE_EXPECTED)
-
-
 def rate_pps(value: object) -> float:
     """A rate in packets per second: `50kpps` is 50 000.0."""
     return float(_scaled(value, RATE_PPS, PACKET_RATE_EXPECTED))
@@ -112,18 +100,6 @@ def percent(value: object) -> float:
     if exact > 100:
         raise UnitError("more than 100%", PERCENT_EXPECTED)
     return float(exact)
-
-
-def format_duration_ns(nanoseconds: int) -> str:
-    """The shortest exact text for a time: 1 500 000 becomes `1500us`; `duration_ns` reads it."""
-    if nanoseconds < 0:
-        raise ValueError(f"a time cannot be negative: {nanoseconds}")
-    if nanoseconds == 0:
-        return "0s"
-    for unit in ("s", "ms", "us"):
-        if nanoseconds % DURATION_NS[unit] == 0:
-            return f"{nanoseconds // DURATION_NS[unit]}{unit}"
-    return f"{nanoseconds}ns"
 
 
 def _scaled(value: object, units: Mapping[str, int], expected: str) -> Fraction:

@@ -65,33 +65,6 @@ class CallCounts:
     complete: bool = True
     """False if a counter was not running all the time, so that counts are too low."""
 
-    def by_class(self) -> dict[CallClass, int | None]:
-        """Calls by class; `OTHER` is what `total` has beyond the rest, None without a total."""
-        found: dict[CallClass, int | None] = dict.fromkeys(CallClass, 0)
-        for name, count in self.by_name.items():
-            kind = class_of(name)
-            found[kind] = (found[kind] or 0) + count
-        known = sum(self.by_name.values())
-        found[CallClass.OTHER] = None if self.total is None else self.total - known
-        return found
-
-    def by_class_and_side(self) -> dict[tuple[CallClass, Side], int]:
-        """Receive and send calls by side; what no descriptor told is `Side.UNKNOWN`."""
-        found: dict[tuple[CallClass, Side], int] = {}
-        for name in ON_DESCRIPTOR:
-            kind = CLASSES[name]
-            left = self.by_name.get(name, 0)
-            for side, counts in self.by_side.items():
-                part = counts.get(name, 0)
-                found[kind, side] = found.get((kind, side), 0) + part
-                left -= part
-            found[kind, Side.UNKNOWN] = found.get((kind, Side.UNKNOWN), 0) + left
-        return found
-
-    def data_plane(self) -> int:
-        """Receive, send, wait and ring calls together."""
-        return sum(self.by_name.values())
-
 
 _Key = tuple[str, Side | None]
 

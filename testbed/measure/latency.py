@@ -23,8 +23,6 @@ HIGHEST_NS: Final = (1 << (11 + _OCTAVES)) - 1
 """What is longer than this (18 minutes) is counted as this long."""
 BINS: Final = _LINEAR + _OCTAVES * _PER_OCTAVE
 
-PERCENTILES: Final = (50.0, 90.0, 99.0, 99.9)
-
 
 def bin_of(values_ns: Nanoseconds) -> Nanoseconds:
     """The bin number of each value; a negative one falls into bin 0."""

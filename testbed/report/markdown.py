@@ -31,13 +31,6 @@ def render_sections(sections: Sequence[Section]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def render_section(section: Section) -> str:
-    """One section with its heading."""
-    return "\n\n".join(
-        ["## " + _plain(section.title), *(t for block in section.blocks for t in _block(block))]
-    )
-
-
 def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Line):
         yield "".join(_cell(piece) for piece in block.pieces)

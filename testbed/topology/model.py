@@ -23,7 +23,6 @@ WireEngine = Literal[
 TapEngine = Literal["auto", "per-packet", "writev", "uring"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-READY_HOW: tuple[ReadyHow, ...] = get_args(ReadyHow)
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
 HANDLERS: tuple[Handler, ...] = get_args(Handler)
 GROUP_COPIES: tuple[GroupCopies, ...] = get_args(GroupCopies)

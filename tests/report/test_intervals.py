@@ -90,7 +90,7 @@ def test_one_odd_pair_among_equal_ones_still_has_an_interval() -> None:
 def test_fewer_than_three_pairs_have_a_ratio_but_no_interval(pairs: int) -> None:
     found = paired_ratio([1.0] * pairs, [2.0] * pairs)
     assert found.ratio == pytest.approx(2.0)
-    assert not found.has_interval
+    assert (found.low, found.high) == (None, None)
     assert found.differs is None
 
 

@@ -57,7 +57,7 @@ def test_rates_are_compared_pair_by_pair() -> None:
         ratio = compare(there, CELL, quantity, "batched")
         assert (ratio.pairs, ratio.left_out) == (5, ())
         assert ratio.ratio == pytest.approx(2.0)
-        assert ratio.has_interval
+        assert ratio.low is not None
     assert len(searches_of(there, PLACE, "batched")) == 5
     assert parse_result(dump_result(there), file="x") == there
 

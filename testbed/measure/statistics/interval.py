@@ -49,10 +49,6 @@ class Ratio:
     left_out: tuple[str, ...] = ()
 
     @property
-    def has_interval(self) -> bool:
-        return self.low is not None and self.high is not None
-
-    @property
     def differs(self) -> bool | None:
         """Whether the interval excludes "no difference"; None without an interval."""
         if self.low is None or self.high is None:
