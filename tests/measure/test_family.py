@@ -85,10 +85,22 @@ def test_one_that_ends_meanwhile_is_left_out_and_the_node_itself_may_not(
         child.tell("keep")
         helper = helper_of(child)
         before = family.sample(family.members(child.pid))
+        child.tell("in-child 2000")
         os.kill(helper, signal.SIGKILL)
         wait_until(lambda: family.members(child.pid) == (child.pid,))
+        # As long as nobody has asked how it ended, the kernel has what it used.
+        ended = family.sample((child.pid, helper))
+        shares = {
+            pid: ended[pid].cpu.since(before[pid].cpu).total_ns for pid in (child.pid, helper)
+        }
+        assert shares[helper] > 0
+        assert family.cpu_since(ended, before).total_ns == sum(shares.values())
+        child.tell("reap")
         after = family.sample((child.pid, helper))
-        assert family.cpu_since(after, before).total_ns >= 0
+        assert set(after) == {child.pid}
+        # Then it has no part in the sum, neither as usage nor as something taken back.
+        alone = after[child.pid].cpu.since(before[child.pid].cpu)
+        assert family.cpu_since(after, before) == alone
     with pytest.raises(ProcessLookupError):
         family.members(child.pid)
     with pytest.raises(ProcessLookupError):

@@ -53,6 +53,8 @@ def work(command: str) -> None:
         os.waitpid(child, 0)
     elif name == "keep":
         keep()
+    elif name == "reap":
+        os.wait()
     elif name == "in-thread":
         kept_thread.put(number)
         kept_thread.join()

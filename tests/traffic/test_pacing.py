@@ -106,7 +106,10 @@ def test_whatever_the_delays_no_burst_exceeds_the_bound_and_every_slot_is_told(
     assert report.offered == sum(sent)
     assert report.intended is not None
     assert report.offered + report.skipped == report.intended
-    assert report.skipped >= 0
+    if report.skipped:
+        # Only what was left over when as much went out as the bound allows; one frame more, and
+        # the first and the last of them would have been that far apart.
+        assert max(sent) * SECOND >= 0.999 * MAX_BURST_NS * rate_pps
 
 
 @pytest.mark.parametrize("rate_pps", [0, -1, float("nan")])
