@@ -214,9 +214,37 @@ class Engine(ABC):
         EAGAIN and ENOBUFS are tried again for a bounded time.
         """
 
-    @abstractmethod
     def send_frames(self, frames: Sequence[Buffer]) -> SendResult:
-        """Send `frames` in order, as `send_rows` does."""
+        """Send `frames` in order, as `send_rows` does; if nothing better is known, by it."""
+        copies = self._copies
+        limit, capacity = copies.frame_bytes, copies.capacity
+        results: list[SendResult] = []
+        copies.clear()
+        for frame in frames:
+            too_long = len(frame) > limit
+            if copies.count and (too_long or copies.count == capacity):
+                results.append(self.send_rows(copies))
+                copies.clear()
+            if too_long:
+                # For a row and for the interface: let the kernel say so itself.
+                results.append(self._send_alone(frame))
+            else:
+                copies.append(frame)
+        if copies.count:
+            results.append(self.send_rows(copies))
+        return results[0] if len(results) == 1 else merge(results)
+
+    def _send_alone(self, frame: Buffer) -> SendResult:
+        self.counters.syscalls[self.send_call] += 1
+        try:
+            sent = self.send_one(frame)
+        except OSError as error:
+            return self.settle(frame, error)
+        if sent is None:
+            return self.settle(frame, None)
+        self.counters.tx_frames += 1
+        self.counters.tx_bytes += len(frame)
+        return SendResult(1)
 
     def send_batch(self, frames: FrameBatch | Sequence[Buffer]) -> SendResult:
         """Send all frames of a batch, whatever it is kept in."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from agent.batch import HEADROOM, FrameBatch
 from agent.engines.base import (
-    Buffer,
     Engine,
     EngineCounters,
     Patience,
@@ -180,38 +179,6 @@ class MmsgEngine(Engine):
             number = 0
         self._count_polls(patience)
         return merge([SendResult(sent), *late])
-
-    def send_frames(self, frames: Sequence[Buffer]) -> SendResult:
-        copies = self._copies
-        limit = copies.frame_bytes
-        results: list[SendResult] = []
-        copies.clear()
-        for frame in frames:
-            if len(frame) > limit:
-                # Too long for a row and for the interface: let the kernel say so itself.
-                self._flush(results)
-                results.append(self._send_alone(frame))
-                continue
-            copies.append(frame)
-            if copies.count == copies.capacity:
-                self._flush(results)
-        self._flush(results)
-        return results[0] if len(results) == 1 else merge(results)
-
-    def _flush(self, results: list[SendResult]) -> None:
-        if self._copies.count:
-            results.append(self.send_rows(self._copies))
-            self._copies.clear()
-
-    def _send_alone(self, frame: Buffer) -> SendResult:
-        self.counters.syscalls[self.send_call] += 1
-        try:
-            self.send_one(frame)
-        except OSError as error:
-            return self.settle(frame, error)
-        self.counters.tx_frames += 1
-        self.counters.tx_bytes += len(frame)
-        return SendResult(1)
 
     def read_counters(self) -> EngineCounters:
         counters = self.counters

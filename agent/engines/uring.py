@@ -28,6 +28,7 @@ from agent.batch import HEADROOM, FrameBatch
 from agent.engines.base import (
     PATIENCE_NS,
     Buffer,
+    Engine,
     EngineCounters,
     Patience,
     Port,
@@ -271,25 +272,7 @@ class UringEngine(PerPacketEngine):
     def send_frames(self, frames: Sequence[Buffer]) -> SendResult:
         if len(frames) <= FEW_WRITES:
             return super().send_frames(frames)
-        copies = self._copies
-        results: list[SendResult] = []
-        copies.clear()
-        for frame in frames:
-            if len(frame) > copies.frame_bytes:
-                # Too long for a row and for the interface: let the kernel say so itself.
-                self._flush(results)
-                results.append(super().send_frames([frame]))
-                continue
-            copies.append(frame)
-            if copies.count == copies.capacity:
-                self._flush(results)
-        self._flush(results)
-        return results[0] if len(results) == 1 else merge(results)
-
-    def _flush(self, results: list[SendResult]) -> None:
-        if self._copies.count:
-            results.append(self.send_rows(self._copies))
-            self._copies.clear()
+        return Engine.send_frames(self, frames)
 
     # -- the rest ------------------------------------------------------------------------------
 
