@@ -6,22 +6,22 @@ user of the network would feel. Must not know the nodes between, how they are bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 from agent.linux import netif
 from testbed.kernel.netns import run_in
-from testbed.measure import ledger, places
+from testbed.measure import ledger
 from testbed.measure.ledger import Line, WireEnd
-from testbed.measure.places import LinkCounts, NamespaceCounts
+from testbed.measure.places import LinkCounts
 from testbed.traffic import frames, paths
-from testbed.traffic.assembly import aside_lines, assembled, link_change, sink_lines
+from testbed.traffic.assembly import link_change, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
 from testbed.traffic.place import Place, Surface
-from testbed.traffic.trial import LegTraffic, Load, TrialTraffic
+from testbed.traffic.tester import Counts, LegTester, Tested
+from testbed.traffic.trial import LegTraffic
 
 Direction = Literal["forth", "back", "both"]
 
@@ -46,7 +46,7 @@ class PathPrepared:
     rounds: int
 
 
-class PathTester:
+class PathTester(LegTester):
     """Tests the way from the applications of node `a` to those of node `b`. Context manager.
 
     `between` are the other nodes whose losses the ledger should show; losses at nodes that are not
@@ -63,12 +63,12 @@ class PathTester:
         cpus: TesterCpus | None = None,
     ) -> None:
         """Start the tester's processes; nothing is sent yet."""
+        super().__init__(LegRunner(2 if direction == "both" else 1, cpus or TesterCpus()))
         self._a, self._b = a, b
         self._nodes = (a, *between, b)
         self._direction: Direction = direction
         self._sizes: tuple[int, ...] = ()
         self._flows = 0
-        self._legs = LegRunner(2 if direction == "both" else 1, cpus or TesterCpus())
 
     def prepare(
         self,
@@ -108,77 +108,16 @@ class PathTester:
         self._sizes, self._flows = tuple(sizes), flows
         return PathPrepared(waited_s=waited, rounds=rounds)
 
-    def run(
-        self,
-        load: Load,
-        *,
-        duration_s: float,
-        warm_up_s: float = 0.0,
-        at_start: Callback | None = None,
-        at_end: Callback | None = None,
-        at_rest: Callback | None = None,
-    ) -> TrialTraffic:
-        """Offer `load`, in each direction, and account for all of it.
-
-        `at_start` and `at_end` are called at the ends of the trial phase, `at_rest` before the
-        sinks stop (`LegRunner.run`). What the nodes themselves counted as dropped is still to be
-        added to the ledger: `Ledger.with_node`.
-
-        :raises WorkerDied: a process of the tester ended.
-        """
+    def _prepared(self) -> Tested | None:
         if not self._sizes:
-            raise RuntimeError("prepare comes first")
-        before = self._counts()
-        legs, window = self._legs.run(
-            load,
-            duration_s=duration_s,
-            warm_up_s=warm_up_s,
-            at_start=at_start,
-            at_end=at_end,
-            at_rest=at_rest,
-        )
-        after = self._counts()
-        return assembled(
-            path=f"{self._a.name} to {self._b.name}, {self._direction}",
-            sizes=self._sizes,
-            flows=self._flows,
-            load=load,
-            legs=legs,
-            window=window,
-            losses=self._losses(legs, before, after),
-            aside=aside_lines(legs),
-            runner=self._legs,
-        )
+            return None
+        path = f"{self._a.name} to {self._b.name}, {self._direction}"
+        return Tested(path=path, sizes=self._sizes, flows=self._flows)
 
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of the tester's workers."""
-        return self._legs.pids
+    def _namespaces(self) -> Iterable[str]:
+        return [node.netns for node in self._nodes]
 
-    def close(self) -> None:
-        """End the tester's processes; twice is fine."""
-        self._legs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _counts(self) -> Mapping[str, NamespaceCounts]:
-        return {node.netns: places.namespace_counts(node.netns) for node in self._nodes}
-
-    def _losses(
-        self,
-        legs: tuple[LegTraffic, ...],
-        before: Mapping[str, NamespaceCounts],
-        after: Mapping[str, NamespaceCounts],
-    ) -> list[Line]:
+    def _losses(self, legs: tuple[LegTraffic, ...], before: Counts, after: Counts) -> list[Line]:
         lines: list[Line] = []
         radios: dict[str, LinkCounts] = {}
         refused = self._refused(legs)

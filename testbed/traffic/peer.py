@@ -7,22 +7,21 @@ not know how the node is built, started or configured: it sees the two ends of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from agent.linux import netif
 from testbed.kernel.netns import run_in
-from testbed.measure import ledger, places
+from testbed.measure import ledger
 from testbed.measure.ledger import Line, WireEnd
-from testbed.measure.places import NamespaceCounts
 from testbed.traffic import frames, paths
-from testbed.traffic.assembly import aside_lines, assembled, link_change, sink_lines
+from testbed.traffic.assembly import link_change, sink_lines
 from testbed.traffic.legs import Callback, LegRunner, Route, TesterCpus
 from testbed.traffic.paths import Cast, Leg, NodeKind, Path, Traffic
 from testbed.traffic.place import Place, Surface
 from testbed.traffic.speaker import SpeakerSpec, SpeakerStatus, speaker_spec
+from testbed.traffic.tester import Counts, LegTester, Tested
 from testbed.traffic.trial import LegTraffic, Load, TrialTraffic
 from testbed.traffic.worker import Worker
 
@@ -54,7 +53,7 @@ class Prepared:
     speaker: SpeakerStatus
 
 
-class Tester:
+class Tester(LegTester):
     """Tests one node. Context manager.
 
     `wire` is the tester's end of the node's wire. `cast` are the peers it plays; by default an RSU
@@ -77,17 +76,17 @@ class Tester:
 
         :raises FileNotFoundError: a namespace is not there.
         """
+        self._cpus = cpus or TesterCpus()
+        super().__init__(LegRunner(1, self._cpus))
         self._node = node
         self._wire = wire
         self._tap = Place(netns=node.netns, ifname=node.tap, surface=Surface.TAP)
-        self._cpus = cpus or TesterCpus()
         self._cast = cast or Cast.of(DEFAULT_OBUS)
         self._period_ms = period_ms
         self._speaker: Worker | None = None
         self._spoken: SpeakerSpec | None = None
         self._traffic: Traffic | None = None
         self._leg: Leg | None = None
-        self._legs = LegRunner(1, self._cpus)
 
     def prepare(
         self,
@@ -125,49 +124,6 @@ class Tester:
         self._traffic, self._leg = traffic, leg
         return Prepared(waited_s=waited, rounds=rounds, speaker=self.spoken())
 
-    def run(
-        self,
-        load: Load,
-        *,
-        duration_s: float,
-        warm_up_s: float = 0.0,
-        at_start: Callback | None = None,
-        at_end: Callback | None = None,
-        at_rest: Callback | None = None,
-    ) -> TrialTraffic:
-        """Offer `load` of the prepared traffic and account for all of it.
-
-        `at_start` and `at_end` are called at the ends of the trial phase, `at_rest` before the
-        sink stops (`LegRunner.run`). What the node itself counted as dropped, between before this
-        call and after it, is still to be added to the ledger: `Ledger.with_node`.
-
-        :raises WorkerDied: a process of the tester ended.
-        """
-        if self._traffic is None or self._leg is None:
-            raise RuntimeError("prepare comes first")
-        before = self._counts()
-        legs, window = self._legs.run(
-            load,
-            duration_s=duration_s,
-            warm_up_s=warm_up_s,
-            at_start=at_start,
-            at_end=at_end,
-            at_rest=at_rest,
-        )
-        after = self._counts()
-        (leg,) = legs
-        return assembled(
-            path=str(self._traffic.path),
-            sizes=self._traffic.sizes,
-            flows=self._traffic.flows,
-            load=load,
-            legs=legs,
-            window=window,
-            losses=self._losses(self._leg, leg, before, after),
-            aside=aside_lines(legs),
-            runner=self._legs,
-        )
-
     def spoken(self) -> SpeakerStatus:
         """What was said to the node and heard from it so far, as its neighbours."""
         if self._speaker is None:
@@ -183,27 +139,14 @@ class Tester:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The process ids of the tester's workers."""
         speaker = () if self._speaker is None else (self._speaker.pid,)
         return (*self._legs.pids, *speaker)
 
     def close(self) -> None:
-        """End the tester's processes; twice is fine."""
-        self._legs.close()
+        super().close()
         if self._speaker is not None:
             self._speaker.close()
             self._speaker = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _speak(self) -> None:
         if self._speaker is None:
@@ -223,18 +166,19 @@ class Tester:
         self._speaker.call("open", spec, timeout_s=30.0)
         self._spoken = spec
 
-    def _counts(self) -> Mapping[str, NamespaceCounts]:
-        return {
-            name: places.namespace_counts(name) for name in {self._wire.netns, self._node.netns}
-        }
+    def _prepared(self) -> Tested | None:
+        traffic = self._traffic
+        if traffic is None:
+            return None
+        return Tested(path=str(traffic.path), sizes=traffic.sizes, flows=traffic.flows)
 
-    def _losses(
-        self,
-        leg: Leg,
-        traffic: LegTraffic,
-        before: Mapping[str, NamespaceCounts],
-        after: Mapping[str, NamespaceCounts],
-    ) -> list[Line]:
+    def _namespaces(self) -> Iterable[str]:
+        return {self._wire.netns, self._node.netns}
+
+    def _losses(self, legs: tuple[LegTraffic, ...], before: Counts, after: Counts) -> list[Line]:
+        (traffic,) = legs
+        leg = self._leg
+        assert leg is not None
         node = self._node
         here, there = self._wire.netns, node.netns
         wire = link_change(after[here], before[here], self._wire.ifname)
