@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from agent.linux import netif
+from agent.linux import netif, netlink
 
 _RTM_GETLINK: Final = 18
 _IFLA_QDISC: Final = 6
@@ -38,9 +38,9 @@ def describe(ifname: str) -> Link:
     """What the kernel says of one interface; OSError ENODEV where there is none of that name."""
     index = netif.index(ifname)
     body = struct.pack("BxHiII", socket.AF_UNSPEC, 0, index, 0, 0)
-    (payload,) = netif.request(_RTM_GETLINK, 0, body)
-    found = dict(netif.attributes(payload[16:]))
-    info = dict(netif.attributes(found.get(_IFLA_LINKINFO, b"")))
+    (payload,) = netlink.request(_RTM_GETLINK, 0, body)
+    found = dict(netlink.attributes(payload[16:]))
+    info = dict(netlink.attributes(found.get(_IFLA_LINKINFO, b"")))
     return Link(
         index=index,
         kind=_text(info.get(_IFLA_INFO_KIND, b"")),

@@ -12,10 +12,11 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
+
+from agent.linux import netlink
 
 Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -30,15 +31,8 @@ _SIOCSIFMTU: Final = 0x8922
 _SIOCSIFHWADDR: Final = 0x8924
 _SIOCGIFHWADDR: Final = 0x8927
 
-_NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
 _RTM_NEWADDR: Final = 20
 _RTM_GETADDR: Final = 22
-_NLM_F_REQUEST: Final = 0x1
-_NLM_F_MULTI: Final = 0x2
-_NLM_F_ACK: Final = 0x4
-_NLM_F_DUMP: Final = 0x300
-_NLM_F_CREATE_EXCL: Final = 0x600
 _IFA_ADDRESS: Final = 1
 _IFA_LOCAL: Final = 2
 _IFA_BROADCAST: Final = 4
@@ -169,21 +163,21 @@ def add_address(name: str, address: Address) -> None:
         0,
         index(name),
     )
-    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+    body += netlink.attribute(_IFA_LOCAL, packed) + netlink.attribute(_IFA_ADDRESS, packed)
     if is_v4 and address.network.prefixlen < 31:
-        body += _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
-    for _ in request(_RTM_NEWADDR, _NLM_F_ACK | _NLM_F_CREATE_EXCL, body):
-        pass
+        body += netlink.attribute(_IFA_BROADCAST, address.network.broadcast_address.packed)
+    netlink.acknowledged(_RTM_NEWADDR, netlink.NLM_F_CREATE | netlink.NLM_F_EXCL, body)
 
 
 def addresses() -> dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str]:
     """Every address of this namespace and the interface that has it."""
     found: dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str] = {}
-    for payload in request(_RTM_GETADDR, _NLM_F_DUMP, struct.pack("BBBBi", 0, 0, 0, 0, 0)):
+    everything = struct.pack("BBBBi", 0, 0, 0, 0, 0)
+    for payload in netlink.request(_RTM_GETADDR, netlink.NLM_F_DUMP, everything):
         family, _, _, _, ifindex = struct.unpack_from("BBBBi", payload)
         if family not in (socket.AF_INET, socket.AF_INET6):
             continue
-        by_type = dict(attributes(payload[8:]))
+        by_type = dict(netlink.attributes(payload[8:]))
         # IPv4 tells its own address in IFA_LOCAL; IPv6 mostly has IFA_ADDRESS alone.
         raw = by_type.get(_IFA_LOCAL, by_type.get(_IFA_ADDRESS))
         if raw is not None:
@@ -192,45 +186,3 @@ def addresses() -> dict[ipaddress.IPv4Address | ipaddress.IPv6Address, str]:
             except OSError:  # the interface left in between
                 continue
     return found
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    size = 4 + len(payload)
-    return struct.pack("HH", size, kind) + payload + bytes(-size % 4)
-
-
-def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and content of each attribute of an rtnetlink message."""
-    while len(data) >= 4:
-        size, kind = struct.unpack_from("HH", data)
-        if size < 4:
-            return
-        yield kind, data[4:size]
-        data = data[(size + 3) & ~3 :]
-
-
-def request(kind: int, request_flags: int, body: bytes) -> Iterator[bytes]:
-    """Payloads of the answer to one rtnetlink request; OSError for an error answer."""
-    header = struct.pack("IHHII", 16 + len(body), kind, request_flags | _NLM_F_REQUEST, 1, 0)
-    with closing(
-        socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
-    ) as sock:
-        sock.bind((0, 0))
-        sock.send(header + body)
-        while True:
-            data = sock.recv(1 << 16)
-            while len(data) >= 16:
-                size, answer, about, _, _ = struct.unpack_from("IHHII", data)
-                payload, data = data[16:size], data[(size + 3) & ~3 :]
-                if answer == _NLMSG_DONE:
-                    return
-                if answer == _NLMSG_ERROR:
-                    (code,) = struct.unpack_from("i", payload)
-                    if code:
-                        raise OSError(-code, os.strerror(-code))
-                    return
-                yield payload
-                if not about & _NLM_F_MULTI:
-                    return

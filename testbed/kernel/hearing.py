@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from agent.linux import netif, netlink
 from testbed.errors import TestbedError
 from testbed.kernel import netns, tcmessages
 
@@ -21,7 +22,6 @@ _SIOCGIFINDEX: Final = 0x8933
 _SOL_NETLINK: Final = 270
 _NETLINK_CAP_ACK: Final = 10
 _NETLINK_EXT_ACK: Final = 11
-_NLMSG_ERROR: Final = 2
 _NLMSGERR_ATTR_MSG: Final = 1
 
 
@@ -81,12 +81,11 @@ class MediumPorts:
         """Send requests one after the other, each acknowledged; the first refusal is raised."""
         for message in messages:
             self._netlink.send(message)
-            answer = self._netlink.recv(1 << 16)
-            kind, number = struct.unpack_from("=4xH10xi", answer)
-            if kind != _NLMSG_ERROR:
-                raise KernelError(f"{self._name} {port}: answer of unexpected type {kind}")
-            if number:
-                what = f"{os.strerror(-number)}{_reason(answer)}"
+            answer = next(netlink.messages(self._netlink.recv(1 << 16)))
+            if answer.kind != netlink.NLMSG_ERROR:
+                raise KernelError(f"{self._name} {port}: answer of unexpected type {answer.kind}")
+            if number := netlink.error_number(answer.payload):
+                what = f"{os.strerror(number)}{_reason(answer.payload)}"
                 raise KernelError(f"{self._name} {port}: {what}")
 
     def _chains(self, interface: int) -> list[int]:
@@ -100,19 +99,15 @@ class MediumPorts:
 
 
 def _open_sockets() -> tuple[socket.socket, socket.socket]:
-    netlink = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-    )
+    asking = netlink.open_socket()
     for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK):
-        netlink.setsockopt(_SOL_NETLINK, option, 1)
-    return netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        asking.setsockopt(_SOL_NETLINK, option, 1)
+    return asking, netif.any_socket()
 
 
-def _reason(answer: bytes) -> str:
+def _reason(payload: bytes) -> str:
     """What the kernel says about an error in words, if it does (NETLINK_EXT_ACK, netlink(7))."""
-    if len(answer) < 40:
-        return ""
-    length, attribute = struct.unpack_from("=HH", answer, 36)
-    if attribute != _NLMSGERR_ATTR_MSG:
-        return ""
-    return f" ({answer[40 : 36 + length].rstrip(bytes(1)).decode(errors='replace')})"
+    # Behind the number and the header of the request, which is all of it that comes back (CAP_ACK).
+    told = dict(netlink.attributes(payload[4 + netlink.HEADER_BYTES :]))
+    words = told.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
+    return f" ({words})" if words else ""

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Final
 
+from agent.linux import netlink
+
 _RTM_DELNEIGH: Final = 29
-_NLM_F_REQUEST: Final = 1
 _NDA_DST: Final = 1
 
 
@@ -23,9 +24,7 @@ class NeighbourTable:
     def __init__(self, interface: str) -> None:
         """OSError if there is no such interface."""
         self._index = socket.if_nametoindex(interface)
-        self._netlink = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._netlink = netlink.open_socket()
 
     def forget(self, addresses: Iterable[IPv4Address | IPv6Address]) -> None:
         """Remove what is known of these addresses; nothing is said of those that are unknown."""
@@ -37,8 +36,8 @@ class NeighbourTable:
     def _message(self, address: IPv4Address | IPv6Address) -> bytes:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         body = struct.pack("=BxxxiHBB", family, self._index, 0, 0, 0)
-        body += struct.pack("=HH", 4 + len(address.packed), _NDA_DST) + address.packed
-        return struct.pack("=IHHII", 16 + len(body), _RTM_DELNEIGH, _NLM_F_REQUEST, 0, 0) + body
+        body += netlink.attribute(_NDA_DST, address.packed)
+        return netlink.message(_RTM_DELNEIGH, 0, body)
 
     def _drain(self) -> None:
         # Without a wish for acknowledgement only refusals come: such an entry was not there.

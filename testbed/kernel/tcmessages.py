@@ -14,6 +14,9 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
+from agent.linux import netlink
+from agent.linux.netlink import attribute
+
 ACTIONS_PER_FILTER: Final = 32
 """TCA_ACT_MAX_PRIO: the kernel takes no more actions in one filter."""
 
@@ -27,16 +30,8 @@ _RTM_NEWQDISC: Final = 36
 _RTM_NEWTFILTER: Final = 44
 _RTM_DELCHAIN: Final = 101
 _RTM_GETCHAIN: Final = 102
-_NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
-_NLM_F_REQUEST: Final = 0x1
-_NLM_F_ACK: Final = 0x4
-_NLM_F_REPLACE: Final = 0x100
-_NLM_F_EXCL: Final = 0x200
-_NLM_F_DUMP: Final = 0x300
-_NLM_F_CREATE: Final = 0x400
-_NLA_F_NESTED: Final = 0x8000
 
+_TCMSG_BYTES: Final = 20
 _TC_H_INGRESS: Final = 0xFFFFFFF1
 _INGRESS_HANDLE: Final = 0xFFFF0000
 _INGRESS_PARENT: Final = 0xFFFFFFF2
@@ -63,13 +58,8 @@ _MATCH_EVERYTHING: Final = struct.pack(
 )
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _message(kind: int, flags: int, body: bytes) -> bytes:
-    header = struct.pack("=IHHII", 16 + len(body), kind, _NLM_F_REQUEST | _NLM_F_ACK | flags, 0, 0)
-    return header + body
+def _request(kind: int, flags: int, body: bytes) -> bytes:
+    return netlink.message(kind, flags | netlink.NLM_F_ACK, body)
 
 
 def _tcmsg(interface: int, handle: int, parent: int, info: int) -> bytes:
@@ -78,8 +68,8 @@ def _tcmsg(interface: int, handle: int, parent: int, info: int) -> bytes:
 
 def _mirred(peer: int, what: int, then: int) -> bytes:
     parameters = struct.pack("=IIiiiiI", 0, 0, then, 0, 0, what, peer)
-    return _attribute(_TCA_ACT_KIND, b"mirred\0") + _attribute(
-        _TCA_ACT_OPTIONS | _NLA_F_NESTED, _attribute(_TCA_MIRRED_PARMS, parameters)
+    return attribute(_TCA_ACT_KIND, b"mirred\0") + attribute(
+        _TCA_ACT_OPTIONS | netlink.NLA_F_NESTED, attribute(_TCA_MIRRED_PARMS, parameters)
     )
 
 
@@ -95,28 +85,28 @@ def _actions(peers: Sequence[int], then: int | None) -> list[bytes]:
 def _filter(
     interface: int, flags: int, actions: Sequence[bytes], *, chain: int, priority: int, handle: int
 ) -> bytes:
-    options = _attribute(_TCA_U32_SEL, _MATCH_EVERYTHING)
-    options += _attribute(_TCA_U32_CLASSID, bytes(4))
+    options = attribute(_TCA_U32_SEL, _MATCH_EVERYTHING)
+    options += attribute(_TCA_U32_CLASSID, bytes(4))
     if actions:
-        options += _attribute(
+        options += attribute(
             _TCA_U32_ACT,
-            b"".join(_attribute(order, action) for order, action in enumerate(actions, start=1)),
+            b"".join(attribute(order, action) for order, action in enumerate(actions, start=1)),
         )
     body = _tcmsg(interface, handle, _INGRESS_PARENT, priority << 16 | socket.htons(_ETH_P_ALL))
-    body += _attribute(_TCA_KIND, b"u32\0")
-    body += _attribute(_TCA_CHAIN, struct.pack("=I", chain))
-    body += _attribute(_TCA_OPTIONS, options)
-    return _message(_RTM_NEWTFILTER, flags, body)
+    body += attribute(_TCA_KIND, b"u32\0")
+    body += attribute(_TCA_CHAIN, struct.pack("=I", chain))
+    body += attribute(_TCA_OPTIONS, options)
+    return _request(_RTM_NEWTFILTER, flags, body)
 
 
 def prepare_port(interface: int) -> list[bytes]:
     """An ingress qdisc and the root filter; nobody hears this port yet."""
-    qdisc = _tcmsg(interface, _INGRESS_HANDLE, _TC_H_INGRESS, 0) + _attribute(
+    qdisc = _tcmsg(interface, _INGRESS_HANDLE, _TC_H_INGRESS, 0) + attribute(
         _TCA_KIND, b"ingress\0"
     )
-    create = _NLM_F_CREATE | _NLM_F_EXCL
+    create = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
     return [
-        _message(_RTM_NEWQDISC, create, qdisc),
+        _request(_RTM_NEWQDISC, create, qdisc),
         # Without an action the frame goes up the stack of the medium, where nothing takes it.
         _filter(interface, create, [], chain=0, priority=1, handle=ROOT_HANDLE),
     ]
@@ -134,7 +124,7 @@ def set_peers(interface: int, peers: Sequence[int], *, chain: int) -> list[bytes
     messages = [
         _filter(
             interface,
-            _NLM_F_CREATE | _NLM_F_EXCL,
+            netlink.NLM_F_CREATE | netlink.NLM_F_EXCL,
             _actions(part, None if part is rest[-1] else _CONTINUE),
             chain=chain,
             priority=priority,
@@ -147,34 +137,28 @@ def set_peers(interface: int, peers: Sequence[int], *, chain: int) -> list[bytes
     root = _actions(first, then) if first else []
     return [
         *messages,
-        _filter(interface, _NLM_F_REPLACE, root, chain=0, priority=1, handle=ROOT_HANDLE),
+        _filter(interface, netlink.NLM_F_REPLACE, root, chain=0, priority=1, handle=ROOT_HANDLE),
     ]
 
 
 def drop_chain(interface: int, chain: int) -> bytes:
     """Remove a chain that the root filter does not lead to any more."""
     body = _tcmsg(interface, 0, _INGRESS_PARENT, 0)
-    return _message(_RTM_DELCHAIN, 0, body + _attribute(_TCA_CHAIN, struct.pack("=I", chain)))
+    return _request(_RTM_DELCHAIN, 0, body + attribute(_TCA_CHAIN, struct.pack("=I", chain)))
 
 
 def list_chains(interface: int) -> bytes:
     """Ask for the chains at the ingress of `interface`; `parse_chains` reads what comes back."""
-    return _message(_RTM_GETCHAIN, _NLM_F_DUMP, _tcmsg(interface, 0, _INGRESS_PARENT, 0))
+    return _request(_RTM_GETCHAIN, netlink.NLM_F_DUMP, _tcmsg(interface, 0, _INGRESS_PARENT, 0))
 
 
 def parse_chains(data: bytes) -> tuple[list[int], bool]:
     """Chain numbers in one datagram of the answer, and whether it was the last one."""
     chains: list[int] = []
-    offset = 0
-    while offset + 16 <= len(data):
-        length, kind = struct.unpack_from("=IH", data, offset)
-        if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+    for answer in netlink.messages(data):
+        if answer.kind in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
             return chains, True
-        at, end = offset + 16 + 20, offset + length
-        while at + 4 <= end:
-            size, attribute = struct.unpack_from("=HH", data, at)
-            if attribute == _TCA_CHAIN:
-                chains.append(struct.unpack_from("=I", data, at + 4)[0])
-            at += (size + 3) & ~3
-        offset += (length + 3) & ~3
+        for kind, value in netlink.attributes(answer.payload[_TCMSG_BYTES:]):
+            if kind == _TCA_CHAIN:
+                chains.append(struct.unpack("=I", value)[0])
     return chains, False

@@ -8,7 +8,6 @@ Sources: proc(5) net/dev and net/softnet_stat, sock_diag(7) with linux/packet_di
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.linux import netlink
 from testbed.kernel.netns import run_in
 
 _NETLINK_SOCK_DIAG: Final = 4
 _SOCK_DIAG_BY_FAMILY: Final = 20
-_NLM_F_REQUEST_DUMP: Final = 0x301
-_NLMSG_ERROR: Final = 2
-_NLMSG_DONE: Final = 3
 _SHOW_INFO: Final = 0x01
 _SHOW_MEMORY: Final = 0x10
 _ATTR_INFO: Final = 0
@@ -172,44 +169,17 @@ def packet_sockets() -> Iterator[PacketSocket]:
 
     :raises OSError: the kernel has no CONFIG_PACKET_DIAG.
     """
-    request = struct.pack(
-        "IHHII BBHIIII",
-        36,
-        _SOCK_DIAG_BY_FAMILY,
-        _NLM_F_REQUEST_DUMP,
-        1,
-        0,
-        socket.AF_PACKET,
-        0,
-        0,
-        0,
-        _SHOW_INFO | _SHOW_MEMORY,
-        0,
-        0,
+    wanted = struct.pack("=BBHIIII", socket.AF_PACKET, 0, 0, 0, _SHOW_INFO | _SHOW_MEMORY, 0, 0)
+    answers = netlink.request(
+        _SOCK_DIAG_BY_FAMILY, netlink.NLM_F_DUMP, wanted, family=_NETLINK_SOCK_DIAG
     )
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as asking:
-        asking.sendto(request, (0, 0))
-        while True:
-            answer = asking.recv(1 << 16)
-            at = 0
-            while at < len(answer):
-                size, kind = struct.unpack_from("IH", answer, at)
-                if kind == _NLMSG_DONE:
-                    return
-                if kind == _NLMSG_ERROR:
-                    (number,) = struct.unpack_from("i", answer, at + 16)
-                    raise OSError(-number, os.strerror(-number), "sock_diag")
-                yield _packet_socket(answer[at + 16 : at + size])
-                at += (size + 3) & ~3
+    return map(_packet_socket, answers)
 
 
 def _packet_socket(message: bytes) -> PacketSocket:
     _, _, protocol, inode = struct.unpack_from("BBHI", message)
     ifindex = drops = queued = size = 0
-    at = 16
-    while at + 4 <= len(message):
-        length, kind = struct.unpack_from("HH", message, at)
-        body = message[at + 4 : at + length]
+    for kind, body in netlink.attributes(message[16:]):
         if kind == _ATTR_INFO:
             (ifindex,) = struct.unpack_from("I", body)
         elif kind == _ATTR_MEMORY:
@@ -219,7 +189,6 @@ def _packet_socket(message: bytes) -> PacketSocket:
                 words[_MEMORY_BUFFER],
                 words[_MEMORY_DROPS],
             )
-        at += max(4, (length + 3) & ~3)
     return PacketSocket(
         inode=inode,
         ifindex=ifindex,
