@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,10 @@ BASE_VARIABLE: Final = "TESTBED_RUN_DIR"
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,31}")
 _MADE: Final = ".made"
 """In a base that we made ourselves, so that only such a one is removed with its last testbed."""
+_HOLDER: Final = "{:<16}"
+"""The process that holds the lock: always as long, so that it takes no more room than before."""
+_REMOVING_ROUNDS: Final = 20
+"""How often a directory is emptied into which somebody still writes."""
 _LONGEST_SOCKET_PATH: Final = 107
 """sockaddr_un holds 108 bytes with the closing zero (unix(7))."""
 
@@ -162,7 +167,33 @@ def all_run_dirs() -> list[RunDir]:
         entries = sorted(base().iterdir())
     except FileNotFoundError:
         return []
-    return [RunDir(entry) for entry in entries if entry.is_dir() and _NAME.fullmatch(entry.name)]
+    return [
+        RunDir(entry)
+        for entry in entries
+        if entry.is_dir() and not entry.is_symlink() and _NAME.fullmatch(entry.name)
+    ]
+
+
+def _require_ours(run: RunDir) -> None:
+    """Nobody else can have put there what we are going to believe.
+
+    :raises InputError: others may write to the directory or to the base, or it is a link.
+    :raises FileNotFoundError: one of the two is not there.
+    """
+    # In a base such as /tmp everybody may write, but only the owner of an entry may replace it.
+    for path, status, shared in (
+        (run.path.parent, run.path.parent.stat(), stat.S_ISVTX),
+        (run.path, run.path.lstat(), 0),
+    ):
+        writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & shared
+        ours = status.st_uid in (0, os.geteuid())
+        if writable or not ours or not stat.S_ISDIR(status.st_mode):
+            raise InputError(
+                "others could have made what is in there",
+                file=str(path),
+                value=f"{stat.filemode(status.st_mode)} of user {status.st_uid}",
+                expected="a directory of root's that nobody else may write to",
+            )
 
 
 def _make_base(path: Path) -> None:
@@ -202,6 +233,7 @@ def _lock(run: RunDir, *, create: bool) -> int | None:
             with suppress(FileNotFoundError):  # the base went away just now: again
                 run.path.mkdir(mode=0o700, exist_ok=True)
         try:
+            _require_ours(run)
             descriptor = os.open(run.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             if create:
@@ -218,11 +250,12 @@ def _lock(run: RunDir, *, create: bool) -> int | None:
             # Whoever removed the testbed removed this file while it held the lock.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(run.lock)):
-                    os.truncate(descriptor, 0)
-                    os.write(descriptor, str(os.getpid()).encode())
+                    # For others to read; a full disk must not keep a testbed from being removed.
+                    with suppress(OSError):
+                        os.pwrite(descriptor, _HOLDER.format(os.getpid()).encode(), 0)
                     return descriptor
         except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace")
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
             os.close(descriptor)
             raise Busy(
                 f"testbed {run.name}: another command is working on it"
@@ -238,10 +271,12 @@ def remove(run: RunDir) -> list[str]:
     """Remove our files and then the directory, and its base if it is empty and was made by us.
 
     Call it while holding the lock. What others put there stays, and is returned by path.
+
+    :raises OSError: something of ours could not be removed; the journal is still there.
     """
     for directory in (run.nodes, run.logs):
         if directory.is_dir() and not directory.is_symlink():
-            shutil.rmtree(directory)
+            _remove_tree(directory)
     # The journal nearly last: as long as anything is there, it tells whose.
     for path in (
         run.topology,
@@ -259,6 +294,20 @@ def remove(run: RunDir) -> list[str]:
         run.path.rmdir()
     tidy_base(run.path.parent)
     return []
+
+
+def _remove_tree(directory: Path) -> None:
+    for rest in reversed(range(_REMOVING_ROUNDS)):
+        try:
+            shutil.rmtree(directory)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # Of a directory that is removed by descriptor the error names the last part alone.
+            if rest == 0:
+                raise OSError(error.errno, error.strerror, str(directory)) from error
+        else:
+            return
 
 
 def tidy_base(path: Path) -> None:

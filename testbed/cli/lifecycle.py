@@ -154,6 +154,7 @@ def down(name: str | None, all: bool, format: str) -> None:
                 "processes": removed.processes,
                 "containers": containers,
                 "left": list(removed.left),
+                "remaining": list(removed.remaining),
             }
         )
     for left in removed.left:
@@ -165,8 +166,10 @@ def down(name: str | None, all: bool, format: str) -> None:
             f"down: {', '.join(removed.testbeds) or 'what was left of earlier ones'} "
             f"({len(removed.namespaces)} namespaces, {removed.processes} processes)"
         )
-    elif not containers:
+    elif not containers and not removed.remaining:
         console.note("nothing was up")
+    if removed.remaining:
+        raise TestbedError(f"not everything went: {'; '.join(removed.remaining)}")
 
 
 def _remove_containers() -> list[str]:

@@ -11,7 +11,7 @@ import resource
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from testbed.errors import Lacking
 
@@ -22,6 +22,12 @@ SPARE_DESCRIPTORS: Final = 64
 SPARE_MEMORY_KIB: Final = 96 * 1024
 """For the launcher and the command that brings the testbed up."""
 
+_OWN_GROUPS: Final = Path("/proc/self/cgroup")
+_GROUPS: Final = Path("/sys/fs/cgroup")
+_OF_VERSION_1: Final = {
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    "pids": ("pids.max", "pids.current"),
+}
 _CAPABILITIES: Final = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}
 
 
@@ -62,29 +68,34 @@ def _memory_left_kib() -> int | None:
                 available = int(line.split()[1])
     except OSError:
         return None
-    group = _cgroup_left("memory.max", "memory.current")
+    group = _group_left("memory")
     if group is not None:
         group //= 1024
         return group if available is None else min(available, group)
     return available
 
 
-def _cgroup_left(maximum: str, current: str) -> int | None:
-    """What our control group (version 2) has left of something; None without limit or group."""
+def _group_left(controller: Literal["memory", "pids"]) -> int | None:
+    """What our control groups have left of something; None without limit or group."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = _OWN_GROUPS.read_text().splitlines()
     except OSError:
         return None
-    own = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if own is None:
-        return None
     left: int | None = None
-    path = Path("/sys/fs/cgroup") / own.lstrip("/")
-    while path != Path("/sys/fs"):
-        most, used = _number(str(path / maximum)), _number(str(path / current))
-        if most is not None and used is not None:
-            left = most - used if left is None else min(left, most - used)
-        path = path.parent
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if controllers == "":
+            hierarchy, names = _GROUPS, (f"{controller}.max", f"{controller}.current")
+        elif controller in controllers.split(","):
+            hierarchy, names = _GROUPS / controllers, _OF_VERSION_1[controller]
+        else:
+            continue
+        path = hierarchy / own.lstrip("/")
+        while path.is_relative_to(hierarchy):
+            most, used = (_number(str(path / name)) for name in names)
+            if most is not None and used is not None:
+                left = most - used if left is None else min(left, most - used)
+            path = path.parent
     return left
 
 
@@ -92,7 +103,7 @@ def _processes_left() -> int | None:
     running = sum(1 for entry in os.listdir("/proc") if entry.isdigit())
     most = [_number("/proc/sys/kernel/pid_max"), _number("/proc/sys/kernel/threads-max")]
     left = [number - running for number in most if number is not None]
-    group = _cgroup_left("pids.max", "pids.current")
+    group = _group_left("pids")
     return min([*left, *([] if group is None else [group])], default=None)
 
 

@@ -130,9 +130,16 @@ def _locked(operation: int) -> Iterator[None]:
 
 
 def _write_note(note: dict[str, bool]) -> None:
-    temporary = MADE_NOTE.with_name(f"{MADE_NOTE.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(note))
-    temporary.rename(MADE_NOTE)
+    # Its name tells who writes it, so that one whose writer was killed can be found.
+    draft = MADE_NOTE.with_name(f"{MADE_NOTE.name}.{os.getpid()}")
+    draft.write_text(json.dumps(note))
+    draft.rename(MADE_NOTE)
+
+
+def _remove_drafts() -> None:
+    for draft in MADE_NOTE.parent.glob(f"{MADE_NOTE.name}.*"):
+        if not Path("/proc", draft.suffix.removeprefix(".")).is_dir():
+            draft.unlink(missing_ok=True)
 
 
 def _read_note() -> dict[str, bool] | None:
@@ -177,6 +184,7 @@ def directory() -> Iterator[None]:
 
 def tidy_directory() -> None:
     """Undo what `directory` made, if that was us and no namespace is left or being made there."""
+    _remove_drafts()
     note = _read_note()
     if note is None:
         return
@@ -223,7 +231,10 @@ def create(name: str, *, prepare: Callable[[], None], record: Callable[[int], No
         prepare()
         path = namespace_path(name)
         if path.exists():
-            raise ForeignNamespace(f"{path} is there already, and this testbed did not make it")
+            raise ForeignNamespace(
+                f"{path} is there already, and this testbed did not make it; if it is left of an "
+                "earlier one, `testbed down --all` removes it"
+            )
         record(inode)
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))

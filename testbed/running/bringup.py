@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from testbed.errors import TestbedError
 from testbed.interrupts import Interrupts
@@ -67,6 +67,8 @@ class BringUp:
     ) -> Running:
         """Bring it up; on failure undo that."""
         before = journal.read(self._run.journal)
+        if before is None:
+            self._require_no_launcher()
         old_topology = read_topology(self._run)
         self.reconciled = before is not None
         ports = {} if before is None else port_numbers(before)
@@ -81,6 +83,14 @@ class BringUp:
             else:
                 self._go_back(before, old_topology, error)
             raise
+
+    def _require_no_launcher(self) -> None:
+        """What runs without a journal cannot be made equal to anything."""
+        with suppress(LauncherGone), Launcher.connect(self._run, answer_s=5.0):
+            raise TestbedError(
+                f"{self._run.journal} is gone, and testbed {self._run.name} runs: `testbed down "
+                f"{self._run.name}` takes it down all the same"
+            )
 
     def _go_back(self, before: State, old_topology: Topology, error: BaseException) -> None:
         self._interrupts.ignore()

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.errors import TestbedError
+from testbed.kernel.netns import namespace_name
+from testbed.kernel.operations import MakeNamespace
 from testbed.running.plan import Operation, operation_from_json, operation_to_json
 
 FORMAT: Final = 1
@@ -25,6 +27,10 @@ FORMAT: Final = 1
 
 class JournalError(TestbedError):
     """The journal cannot be read by this version, or not be written."""
+
+
+class Damaged(JournalError):
+    """Somebody has changed the journal: what it says cannot be relied on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +149,8 @@ class Journal:
 def read(path: Path) -> State | None:
     """What the journal says; None if there is none, or not even its header was written.
 
-    :raises JournalError: another format, or lines that no version of this writes.
+    :raises Damaged: lines that no version of this writes.
+    :raises JournalError: another format.
     """
     try:
         data = path.read_bytes()
@@ -155,22 +162,30 @@ def read(path: Path) -> State | None:
             line = json.loads(text) if text else None
         except ValueError:
             continue  # cut short: see above
+        except RecursionError:
+            raise _damaged(f"{path}:{number}", "brackets without end") from None
         if line is not None:
             if not isinstance(line, dict):
-                raise JournalError(f"{path}:{number}: no line of a journal")
+                raise _damaged(f"{path}:{number}", "no line of a journal")
             lines.append(line)
     if not lines:
         return None
-    first = lines[0]
-    if first.get("format") != FORMAT:
+    known = lines[0].get("format")
+    if not isinstance(known, int):
+        raise _damaged(str(path), "its first line is not there")
+    if known != FORMAT:
         raise JournalError(
-            f"{path}: format {first.get('format')!r}, this version reads {FORMAT}; "
+            f"{path}: format {known}, this version reads {FORMAT}; "
             "take the testbed down with the version that made it"
         )
     try:
         return _replay(lines)
-    except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(f"{path}: no line that this version writes ({error!r})") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(str(path), f"no line that this version writes ({error!r})") from error
+
+
+def _damaged(place: str, what: str) -> Damaged:
+    return Damaged(f"{place}: {what}; `testbed down` removes what is there all the same")
 
 
 def _replay(lines: list[dict[str, Any]]) -> State:
@@ -179,6 +194,8 @@ def _replay(lines: list[dict[str, Any]]) -> State:
     for line in lines[1:]:
         if "begin" in line:
             operation = operation_from_json(line["begin"])
+            if isinstance(operation, MakeNamespace):
+                _require_own(operation.netns, header.testbed)
             before = entries.pop(operation.key, None)
             inode = line.get("inode", before.inode if before is not None else None)
             entries[operation.key] = Entry(operation=operation, done=False, inode=inode)
@@ -188,3 +205,9 @@ def _replay(lines: list[dict[str, Any]]) -> State:
         for key in line.get("undone", ()):
             entries.pop(key, None)
     return State(header=header, entries=entries)
+
+
+def _require_own(name: str, testbed: str) -> None:
+    """A namespace of another name is none that this testbed can have made."""
+    if not name.startswith(namespace_name(testbed, "")) or "/" in name:
+        raise ValueError(f"not a namespace of {testbed}: {name}")

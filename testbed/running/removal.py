@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from testbed import rundir
+from testbed.errors import TestbedError
 from testbed.interrupts import Interrupts
-from testbed.kernel import netns, processes
+from testbed.kernel import mounts, netns, processes
 from testbed.kernel.netlink import Kernel
 from testbed.kernel.operations import MakeNamespace
 from testbed.launch.client import Launcher, LauncherError, LauncherGone
@@ -31,20 +32,26 @@ _ROUNDS: Final = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removed:
-    """What was taken away, and in words what was found and stays, because it is not ours."""
+    """What was taken away, and in words what was found and stays.
+
+    `left` is not ours. `remaining` is what should have gone and did not: what could not be removed,
+    and processes that keep a namespace of ours alive without its name.
+    """
 
     testbeds: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     processes: int = 0
     left: tuple[str, ...] = ()
+    remaining: tuple[str, ...] = ()
 
     def __add__(self, other: Removed) -> Removed:
         """Both together."""
         return Removed(
-            testbeds=self.testbeds + other.testbeds,
+            testbeds=tuple(dict.fromkeys(self.testbeds + other.testbeds)),
             namespaces=self.namespaces + other.namespaces,
             processes=self.processes + other.processes,
             left=self.left + other.left,
+            remaining=self.remaining + other.remaining,
         )
 
 
@@ -58,22 +65,28 @@ def remove(run: RunDir, *, grace_s: float = 2.0) -> Removed:
 
     Nodes get `grace_s` to leave by themselves.
 
+    What a damaged journal does not tell is found by its mark, once the directory is gone.
+
     :raises JournalError: its journal is of another version: nothing was touched.
+    :raises OSError: something in its directory could not be removed.
     """
-    state = journal.read(run.journal)
+    try:
+        state = journal.read(run.journal)
+    except journal.Damaged:
+        state = None
     ended = 0
     with suppress(LauncherGone, LauncherError), Launcher.connect(run, answer_s=3.0) as launcher:
         ended = sum(node.alive for node in launcher.status().values()) + 1
         launcher.shutdown(grace_s)
     ended += end_marked(run.path)
-    removed, left = _remove_namespaces(state) if state is not None else ([], [])
+    gone = _remove_namespaces(state) if state is not None else Removed()
     netns.tidy_directory()
-    left += [f"{path} is none of ours" for path in rundir.remove(run)]
+    # Nodes mount what they like; what those mounts show is not ours to remove.
+    mounts.detach_below(run.path)
+    left = tuple(f"{path} is none of ours" for path in rundir.remove(run))
     # A launcher that was only just being started when we looked finds its directory gone.
     ended += end_marked(run.path)
-    return Removed(
-        testbeds=(run.name,), namespaces=tuple(removed), processes=ended, left=tuple(left)
-    )
+    return gone + Removed(testbeds=(run.name,), processes=ended, left=left)
 
 
 def end_marked(run_dir: Path) -> int:
@@ -87,7 +100,7 @@ def end_marked(run_dir: Path) -> int:
     return ended
 
 
-def _remove_namespaces(state: journal.State) -> tuple[list[str], list[str]]:
+def _remove_namespaces(state: journal.State) -> Removed:
     removed: list[str] = []
     left: list[str] = []
     inodes: dict[int, str] = {}
@@ -102,11 +115,11 @@ def _remove_namespaces(state: journal.State) -> tuple[list[str], list[str]]:
                     removed.append(name)
             except netns.ForeignNamespace as error:
                 left.append(str(error))
-    left += [
+    inside = [
         f"process {found.pid} ({found.command}) still runs in what was {inodes[found.inode]}"
         for found in processes.inside(inodes)
     ]
-    return removed, left
+    return Removed(namespaces=tuple(removed), left=tuple(left), remaining=tuple(inside))
 
 
 def remove_orphans(base: Path, name: str | None = None) -> Removed:
@@ -172,6 +185,7 @@ def down(name: str) -> Removed:
     A signal that comes meanwhile takes effect when it is gone.
 
     :raises Busy: another command is working on it.
+    :raises OSError: something in its directory could not be removed.
     """
     run = rundir.run_dir(name)
     removed = Removed()
@@ -185,7 +199,8 @@ def down(name: str) -> Removed:
 def down_all() -> Removed:
     """Take all testbeds away, and all that crashed commands left of any.
 
-    One that another command is working on stays, and is named in `left`.
+    One that another command is working on stays, and is named in `left`; what keeps one from being
+    removed keeps no other, and is in `remaining`.
     """
     removed = Removed()
     with Interrupts() as interrupts:
@@ -197,6 +212,9 @@ def down_all() -> Removed:
                         removed += remove(run)
             except (Busy, journal.JournalError) as error:
                 removed = replace(removed, left=(*removed.left, str(error)))
+            except (OSError, TestbedError) as error:
+                remaining = f"testbed {run.name}: {error}"
+                removed = replace(removed, remaining=(*removed.remaining, remaining))
         removed += remove_orphans(rundir.base())
         rundir.tidy_base(rundir.base())
         return removed

@@ -603,7 +603,7 @@ def test_down_touches_nothing_that_is_not_ours(run_dir: Path, testbed_name: str)
         assert sorted(set(netns.names()) & {a, other}) == sorted([a, other])
         assert bystander.poll() is None
         assert any(a in left for left in removed.left)
-        assert any(f"process {bystander.pid} (sleep)" in left for left in removed.left)
+        assert any(f"process {bystander.pid} (sleep)" in one for one in removed.remaining)
         assert lifecycle.down_all() == lifecycle.Removed()
     finally:
         bystander.kill()
