@@ -147,42 +147,18 @@ def reach(
     begun = time.monotonic()
     names = [node.name for node in topology.nodes if nodes is None or node.name in nodes]
     namespaces = {name: netns.namespace_name(topology.name, name) for name in names}
-    total = rounds * len(families) * len(names) * (len(names) - 1)
     couples = [_Couple(topology, a, b, families) for a, b in combinations(names, 2)]
-    many = total > _MANY
-    steps = rounds + many
-    waiting = deque(_batches(couples))
-    give_back = len(waiting) > 1
-    under_way: deque[_Batch] = deque()
-    done = 0
+    total = rounds * len(families) * len(names) * (len(names) - 1)
     try:
         with (
             ExitStack() as stack,
             Pinger(namespaces, families, timeout_s=timeout_s) as pinger,
         ):
-            tables = _Tables(topology.name, stack)
-            while waiting or under_way:
-                if under_way and pinger.settled(under_way[0].last):
-                    batch = under_way.popleft()
-                elif waiting and len(under_way) < _OPEN_BATCHES:
-                    batch = _Batch(couples=waiting.popleft())
-                else:
-                    pinger.settle(under_way[0].last)
-                    continue
-                if batch.step == steps:
-                    if give_back:
-                        tables.forget(batch.couples)
-                    continue
-                for couple in batch.couples:
-                    wanted = couple.in_turn(batch.step) if many else couple.tallies
-                    done += len(wanted)
-                    if batch.step < (1 if many else 2) or couple.answered:
-                        for tally in wanted:
-                            batch.last = pinger.ask(tally)
-                batch.step += 1
-                under_way.append(batch)
-                if progress is not None:
-                    progress(done, total)
+            asking = _Asking(couples, pinger, rounds=rounds, many=total > _MANY)
+            asking.run(
+                _Tables(topology.name, stack),
+                told=lambda done: progress(done, total) if progress is not None else None,
+            )
     except FileNotFoundError as error:
         raise ReachError(f"testbed {topology.name} is not up: no {error.filename}") from error
     return Reachability(
@@ -224,6 +200,53 @@ class _Batch:
     couples: list[_Couple]
     step: int = 0
     last: int = -1
+
+
+class _Asking:
+    """Which batch of couples is asked next, until each has had all its rounds.
+
+    A batch is asked again once its last answers have come or are too late; meanwhile others are.
+    Of `many` requests one direction goes first, and alone where nothing passes.
+    """
+
+    def __init__(self, couples: list[_Couple], pinger: Pinger, *, rounds: int, many: bool) -> None:
+        self._pinger = pinger
+        self._many = many
+        self._steps = rounds + many
+        self._waiting = deque(_batches(couples))
+        self._under_way: deque[_Batch] = deque()
+        self._give_back = len(self._waiting) > 1
+        self._done = 0
+
+    def run(self, tables: _Tables, *, told: Callable[[int], None]) -> None:
+        """Ask them all; `told` how many requests are done, as often as that changes."""
+        while self._waiting or self._under_way:
+            batch = self._next()
+            if batch.step < self._steps:
+                self._ask(batch)
+                self._under_way.append(batch)
+                told(self._done)
+            elif self._give_back:
+                tables.forget(batch.couples)
+
+    def _next(self) -> _Batch:
+        """One that has settled, else a new one if there may be, else the first that settles."""
+        settled = self._under_way and self._pinger.settled(self._under_way[0].last)
+        if not settled and self._waiting and len(self._under_way) < _OPEN_BATCHES:
+            return _Batch(couples=self._waiting.popleft())
+        batch = self._under_way.popleft()
+        if not settled:
+            self._pinger.settle(batch.last)
+        return batch
+
+    def _ask(self, batch: _Batch) -> None:
+        for couple in batch.couples:
+            wanted = couple.in_turn(batch.step) if self._many else couple.tallies
+            self._done += len(wanted)
+            if batch.step < (1 if self._many else 2) or couple.answered:
+                for tally in wanted:
+                    batch.last = self._pinger.ask(tally)
+        batch.step += 1
 
 
 def _address(topology: Topology, name: str, family: Family) -> IPv4Address | IPv6Address:
