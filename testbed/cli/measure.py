@@ -14,6 +14,7 @@ from testbed.cli import contained
 
 if TYPE_CHECKING:
     from testbed.results import Result
+    from testbed.scenario.model import Scenario
 
 FAILED_CHECK = "failed-check"
 FAIL_ON = ("missed", "inconclusive", FAILED_CHECK)
@@ -103,8 +104,6 @@ def run(
     root; files go in, the results come out, and the exit code is that of the run inside.
     """
     from testbed import console
-    from testbed.experiment.progress import Step
-    from testbed.experiment.runner import run_scenario
     from testbed.kernel import limits
     from testbed.report.files import write_reports
     from testbed.report.terminal import render_terminal
@@ -112,10 +111,10 @@ def run(
     from testbed.scenario.loader import load_scenario
 
     contained.check(container, privileged)
-    if resume is not None and container is not None:
-        # Another container is another machine to it, and rightly: nobody knows where it ran.
-        raise click.UsageError("--resume is not for a run in a container.")
     if resume is not None:
+        if container is not None:
+            # Another container is another machine to it, and rightly: nobody knows where it ran.
+            raise click.UsageError("--resume is not for a run in a container.")
         if output is not None:
             raise click.UsageError("--resume goes on in its own directory: leave --output out.")
         scenario, quick, seed = _as_begun(resume, scenario, quick=quick, seed=seed)
@@ -132,34 +131,41 @@ def run(
         return
     limits.require_rights()
     with made_directory(place):
-        try:
-            with console.Gauge() as gauge:
-
-                def progress(step: Step) -> None:
-                    gauge.show(
-                        step.title, done=step.done, total=step.total, remaining_s=step.remaining_s
-                    )
-
-                result = run_scenario(
-                    loaded,
-                    quick=quick,
-                    output_dir=place,
-                    progress=progress,
-                    seed=seed,
-                    resume=resume is not None,
-                )
-        except KeyboardInterrupt:
-            if (place / FILE_NAME).exists():
-                console.note(
-                    f"what was measured until now is in {place / FILE_NAME}; to go on: "
-                    f"testbed run --resume {place}"
-                )
-            raise
+        result = _measured(loaded, place, quick=quick, seed=seed, resume=resume is not None)
         written = write_reports(result, place, [form for form in FORMS if form in reports])
     render_terminal(result, console.page(), brief=True)
     files = ", ".join(str(path) for path in (place / FILE_NAME, *written))
     console.note(f"written: {files}; all of it: testbed report {place}")
     _check(result, fail_on)
+
+
+def _measured(
+    loaded: Scenario, place: Path, *, quick: bool, seed: int | None, resume: bool
+) -> Result:
+    """Run it, say how far it is, and where its result is if it is interrupted."""
+    from testbed import console
+    from testbed.experiment.progress import Step
+    from testbed.experiment.runner import run_scenario
+    from testbed.results.store import FILE_NAME
+
+    try:
+        with console.Gauge() as gauge:
+
+            def progress(step: Step) -> None:
+                gauge.show(
+                    step.title, done=step.done, total=step.total, remaining_s=step.remaining_s
+                )
+
+            return run_scenario(
+                loaded, quick=quick, output_dir=place, progress=progress, seed=seed, resume=resume
+            )
+    except KeyboardInterrupt:
+        if (place / FILE_NAME).exists():
+            console.note(
+                f"what was measured until now is in {place / FILE_NAME}; to go on: "
+                f"testbed run --resume {place}"
+            )
+        raise
 
 
 def _as_begun(
