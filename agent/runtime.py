@@ -105,14 +105,7 @@ class Agent:
         wakeup = self._handle_signals(stack)
 
         # Whatever can be refused is asked for before anything is made.
-        wire_engine = select(Side.WIRE, config.wire_engine, batched=config.handler != "per-packet")
-        self._batched = config.handler == "batched" or (
-            config.handler == "auto" and wire_engine.engine.batches
-        )
-        selected = {
-            Side.WIRE: wire_engine,
-            Side.TAP: select(Side.TAP, config.tap_engine, batched=self._batched),
-        }
+        self._selected = self._select()
         wire = stack.enter_context(ports.open_wire(config.bind))
         tap = stack.enter_context(ports.open_tap(config, wire))
         self._stats_file = _open_stats_file(config)
@@ -125,24 +118,8 @@ class Agent:
         self._served = None if config.metrics is None else self._serve(config.metrics, stack)
 
         self._node = _make_node(config, wire.mac, wire.frame_limit)
-        engines = {
-            Side.WIRE: self._open(selected, wire.port, stack),
-            Side.TAP: self._open(selected, tap.port, stack),
-        }
-        wasted_ns = slow_ns()
-        if wasted_ns:
-            log.warning("slowed by %d µs for each frame: %s", wasted_ns // 1000, SLOW_VARIABLE)
-        self._driver = Driver(
-            self._node,
-            engines[Side.WIRE],
-            engines[Side.TAP],
-            batched=self._batched,
-            coalesce=config.coalescing,
-            max_wait_us=config.max_wait_us,
-            batch_sizes=_batch_sizes(config),
-            wasted_ns=wasted_ns,
-            changed=self._tell_upstream,
-        )
+        sides = {Side.WIRE: self._open(wire, stack), Side.TAP: self._open(tap, stack)}
+        self._driver = self._make_driver(sides[Side.WIRE].engine, sides[Side.TAP].engine)
         stack.callback(self._driver.close)
         if self._stopping:
             self._driver.stop()
@@ -150,26 +127,8 @@ class Agent:
         confined = confinement.prepare(config)
         if confined is not None:
             stack.callback(confined.close)
-        self._stats = Stats(
-            config,
-            self._node,
-            self._driver,
-            {
-                Side.WIRE: SideSource(
-                    engine=engines[Side.WIRE],
-                    selection=selected[Side.WIRE],
-                    kernel_drops=wire.kernel_drops,
-                    queues=wire.queues,
-                ),
-                Side.TAP: SideSource(
-                    engine=engines[Side.TAP],
-                    selection=selected[Side.TAP],
-                    kernel_drops=tap.kernel_drops,
-                    queues=tap.queues,
-                ),
-            },
-            landlock=None if confined is None else confined.version,
-        )
+        landlock = None if confined is None else confined.version
+        self._stats = Stats(config, self._node, self._driver, sides, landlock=landlock)
         if listener is not None:
             control = Control(listener, self._answer)
             stack.callback(control.close)
@@ -178,27 +137,7 @@ class Agent:
             desk, _ = self._served
             self._driver.watch(desk.fileno(), desk.serve)
         confinement.give_up(config, confined)
-        log.info(
-            "%s on %s (%s), TAP %s, %s, wire %s, tap %s",
-            config.kind,
-            config.bind,
-            self._node.mac.hex(":"),
-            tap.port.ifname,
-            "batched" if self._batched else "per packet",
-            selected[Side.WIRE].used,
-            selected[Side.TAP].used,
-        )
-        self._ready: dict[str, Any] = {
-            "name": config.name,
-            "pid": os.getpid(),
-            "mac": self._node.mac.hex(":"),
-            "tap": tap.port.ifname,
-            "handler": "batched" if self._batched else "per-packet",
-            "engines": {
-                str(side): {"requested": one.requested, "used": one.used, "why": one.why}
-                for side, one in selected.items()
-            },
-        }
+        self._ready = self._describe(tap.port.ifname)
 
     def run(self) -> None:
         """Say ready, work until told to stop, write the counters whatever ended it."""
@@ -219,12 +158,24 @@ class Agent:
                 except OSError as error:
                     log.error("cannot write %s: %s", self._config.stats_path, error.strerror)
 
-    def _open(self, selected: dict[Side, Selection], port: ports.Port, stack: ExitStack) -> Engine:
+    def _select(self) -> dict[Side, Selection]:
+        """An engine for each side; whether frames are handled in batches goes by that of the wire,
+        where it is not said."""
+        config = self._config
+        wire = select(Side.WIRE, config.wire_engine, batched=config.handler != "per-packet")
+        self._batched = config.handler == "batched" or (
+            config.handler == "auto" and wire.engine.batches
+        )
+        tap = select(Side.TAP, config.tap_engine, batched=self._batched)
+        return {Side.WIRE: wire, Side.TAP: tap}
+
+    def _open(self, opened: ports.WirePort | ports.TapPort, stack: ExitStack) -> SideSource:
         """The engine selected for the port's side; where the choice is free, the next one if that
-        cannot be opened, which `selected` has then."""
+        cannot be opened, which is the selected one then."""
+        port = opened.port
         passed_over: dict[str, str] = {}
         while True:
-            selection = selected[port.side]
+            selection = self._selected[port.side]
             try:
                 engine = selection.open(port, self._config.batch_limit if self._batched else 1)
             except (OSError, NotImplementedError) as error:
@@ -235,7 +186,7 @@ class Agent:
                         f"{port.ifname}: {why}"
                     ) from error
                 passed_over[selection.used] = f"not on {port.ifname}: {why}"
-                selected[port.side] = select(
+                self._selected[port.side] = select(
                     port.side,
                     selection.requested,
                     batched=self._batched,
@@ -243,7 +194,54 @@ class Agent:
                 )
                 continue
             stack.callback(engine.close)
-            return engine
+            return SideSource(
+                engine=engine,
+                selection=selection,
+                kernel_drops=opened.kernel_drops,
+                queues=opened.queues,
+            )
+
+    def _make_driver(self, wire: Engine, tap: Engine) -> Driver:
+        config = self._config
+        wasted_ns = slow_ns()
+        if wasted_ns:
+            log.warning("slowed by %d µs for each frame: %s", wasted_ns // 1000, SLOW_VARIABLE)
+        return Driver(
+            self._node,
+            wire,
+            tap,
+            batched=self._batched,
+            coalesce=config.coalescing,
+            max_wait_us=config.max_wait_us,
+            batch_sizes=_batch_sizes(config),
+            wasted_ns=wasted_ns,
+            changed=self._tell_upstream,
+        )
+
+    def _describe(self, tap: str) -> dict[str, Any]:
+        """What is told once it is ready, and logged; `tap` is the name of its TAP."""
+        config, mac = self._config, self._node.mac.hex(":")
+        log.info(
+            "%s on %s (%s), TAP %s, %s, wire %s, tap %s",
+            config.kind,
+            config.bind,
+            mac,
+            tap,
+            "batched" if self._batched else "per packet",
+            self._selected[Side.WIRE].used,
+            self._selected[Side.TAP].used,
+        )
+        return {
+            "name": config.name,
+            "pid": os.getpid(),
+            "mac": mac,
+            "tap": tap,
+            "handler": "batched" if self._batched else "per-packet",
+            "engines": {
+                str(side): {"requested": one.requested, "used": one.used, "why": one.why}
+                for side, one in self._selected.items()
+            },
+        }
 
     def _serve(self, address: str, stack: ExitStack) -> tuple[serving.Desk, serving.MetricsServer]:
         # Now, while nobody waits for frames: it takes a while.
