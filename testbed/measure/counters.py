@@ -169,7 +169,6 @@ class SyscallCounters(_Counters):
             elif total_id is not None:
                 events[name, None] = (total_id, f"id == {number}")
         self.method = "tracepoint per call" if per_call else "number filter"
-        self.told_sides = bool(sides) and per_call
         super().__init__(pid, {key: (TYPE_TRACEPOINT, *event) for key, event in events.items()})
 
     def read(self) -> CallCounts:

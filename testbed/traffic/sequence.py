@@ -92,7 +92,6 @@ class Accountant:
 
     def __init__(self, *, streams: int, phases: int = 2) -> None:
         self._streams = streams
-        self._phases = phases
         self._seen = SeenMap()
         # The least number that would be in order, for each stream (RFC 4737: NextExp).
         self._expected = np.zeros(streams, np.int64)
