@@ -253,19 +253,19 @@ class Bench:
         )
 
     def _deaths(self) -> list[results.Marked]:
-        """Which nodes under test died, and how."""
+        """Which nodes under test died, and how.
+
+        One that was not ready in time was stopped for that; it has not died.
+        """
         status = self.running.status()
         marks = []
         for name in self._point.nodes:
             node = status.get(name)
             if node is None or node.alive or node.asked:
                 continue
-            how = (
-                f"was killed by signal {-node.exit_status}"
-                if node.exit_status is not None and node.exit_status < 0
-                else f"ended with status {node.exit_status}"
-            )
-            marks.append(results.Marked(mark="node-died", why=self._say(name, f"{name} {how}")))
+            mark: results.Mark = "node-died" if node.error is None else "failed"
+            why = self._say(name, f"{name}: {describe_exit(node)}")
+            marks.append(results.Marked(mark=mark, why=why))
         return marks
 
     def _say(self, name: str, what: str) -> str:

@@ -187,7 +187,7 @@ def test_a_node_that_dies_is_in_the_result_and_the_run_goes_on(
     assert killed.is_set()
     first, *others = made.trials
     assert [marked.mark for marked in first.marks][:1] == ["node-died"]
-    assert "obu1 was killed by signal 9" in first.marks[0].why
+    assert "obu1: killed by SIGKILL" in first.marks[0].why
     assert not first.counts
     assert all(trial.traffic is not None for trial in others)
     assert left_up() == []
