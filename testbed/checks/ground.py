@@ -6,7 +6,7 @@ checked in the time of one. Must not know what is checked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from testbed.kernel import netns
 from testbed.running.running import Running
 from testbed.scenario.model import Variant
 from testbed.topology import addressing
-from testbed.topology.model import Link, Node, NodeSettings, Segment, Topology
+from testbed.topology.model import Kind, Link, Node, NodeSettings, Segment, Topology
 
 HELLO_MS: Final = 100
 HISTORY: Final = 5
@@ -58,15 +58,20 @@ def cell() -> Topology:
     )
 
 
-def as_variant(topology: Topology, variant: Variant) -> Topology:
-    """The topology with every node as the variant has it, but for the heartbeats of checks."""
+def as_variant(topology: Topology, variant: Variant, kinds: Collection[Kind]) -> Topology:
+    """The topology with the nodes of these kinds as the variant has them.
+
+    The others stay as they are, but for the heartbeats of checks.
+    """
     return replace(
         topology,
         nodes=tuple(
             replace(
                 node,
                 settings=replace(
-                    variant.settings(node), hello_periodicity_ms=HELLO_MS, hello_history=HISTORY
+                    variant.settings(node) if node.kind in kinds else node.settings,
+                    hello_periodicity_ms=HELLO_MS,
+                    hello_history=HISTORY,
                 ),
             )
             for node in topology.nodes

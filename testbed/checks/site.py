@@ -89,11 +89,14 @@ class Site:
     def open(self) -> None:
         """Open every TAP and every radio; none of them, if one is not there.
 
-        :raises OSError: a node has no TAP.
+        :raises OSError: a node has no TAP; `filename` is its name.
         """
         try:
             for name, namespace in self._namespaces.items():
-                tap = self._open(namespace, TAP_INTERFACE, _ETH_P_IP, probe_filter())
+                try:
+                    tap = self._open(namespace, TAP_INTERFACE, _ETH_P_IP, probe_filter())
+                except OSError as error:
+                    raise OSError(error.errno, error.strerror, name) from error
                 self._taps[name] = tap
                 self._selector.register(tap, selectors.EVENT_READ, (name, "tap"))
                 radio = self._open(self._medium, self._ports[name], _ETH_P_ALL, _incoming())

@@ -70,7 +70,7 @@ def _run_together(
     ):
         if topology is None or not kinds:
             continue
-        topologies = [ground.as_variant(topology, variant) for variant in variants]
+        topologies = [ground.as_variant(topology, one, wanted.kinds) for one in variants]
         with _up(ground.islands(topologies, name=testbed)) as running:
             lock = threading.Lock()
             subjects = [
@@ -140,7 +140,10 @@ class _Subject:
 
     def _open(self) -> str | None:
         """Open the site as soon as every TAP is there; why not, if that takes too long."""
-        deadline = time.monotonic() + _READY_S
+        told = [node.settings for node in self._site.topology.nodes if node.settings.is_program]
+        own_s = max((one.ready_within_ms / 1000 for one in told), default=0.0)
+        patience_s = own_s + _READY_S
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 self._site.open()
@@ -148,7 +151,8 @@ class _Subject:
                 if dead := self._dead():
                     return dead
                 if time.monotonic() > deadline:
-                    return f"a node has no TAP after {_READY_S:g} s: {error.strerror}"
+                    name = str(error.filename)
+                    return f"{name} has no TAP after {patience_s:g} s{self._last_words(name)}"
                 time.sleep(_AGAIN_S)
             else:
                 return None
@@ -174,16 +178,21 @@ class _Subject:
     def _dead(self) -> str | None:
         with self._lock:
             status = self._running.status()
-        said = []
+        alike: dict[str, list[str]] = {}
         for plain, name in self._names.items():
             node = status.get(name)
             if node is not None and not node.alive:
-                line = self._running.run.last_log_line(name)
-                said.append(
-                    f"{plain} {describe_exit(node)}"
-                    + (f"; its log ends with: {line}" if line else "")
-                )
+                alike.setdefault(describe_exit(node), []).append(plain)
+        said = [
+            f"{', '.join(nodes)}: {how}{self._last_words(nodes[0], one_of=len(nodes))}"
+            for how, nodes in alike.items()
+        ]
         return "; ".join(said) or None
+
+    def _last_words(self, node: str, *, one_of: int = 1) -> str:
+        line = self._running.run.last_log_line(self._names[node])
+        whose = "its log" if one_of == 1 else f"the log of {node}"
+        return f"; {whose} ends with: {line}" if line else ""
 
     def _unjoined(self, kinds: Sequence[CheckKind], why: str) -> Iterator[Check]:
         """Who reaches whom all the same says most about it; nothing else is worth a try."""

@@ -64,7 +64,11 @@ def described(scenario: Scenario, *, quick: bool) -> results.Scenario:
 def _variant(
     scenario: Scenario, variant: Variant, points: Sequence[Point], extent: Extent
 ) -> results.Variant:
-    node = scenario.topology.node(points[0].nodes[0]) if points else scenario.topology.nodes[0]
+    node = (
+        scenario.topology.node(points[0].nodes[0])
+        if points
+        else next(one for one in scenario.topology.nodes if one.kind in scenario.checks.kinds)
+    )
     settings = variant.settings(node)
     command = None
     if settings.is_program:

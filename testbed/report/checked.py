@@ -63,7 +63,7 @@ def troubles(made: Sequence[Check], *, seen: bool) -> Iterator[str]:
         if not check.passed:
             why = check.why or "no reason given"
             shown = f" Seen: {'; '.join(check.seen)}." if seen and check.seen else ""
-            yield f"{check.variant}, {check.kind} in {check.topology}: {why}.{shown}"
+            yield f"{check.variant}, {check.kind} in {check.topology}: {why.rstrip('.')}.{shown}"
 
 
 def _matrices(made: Sequence[Check]) -> Iterator[Table]:

@@ -13,6 +13,7 @@ from testbed.files import units
 from testbed.files.fields import Choice, Quantity, Text
 from testbed.files.validation import Strict
 from testbed.scenario.model import CHECKS
+from testbed.topology.model import KINDS
 
 TOPOLOGY = Text(
     pattern=r"[^\0]+", expected="a file, or the name of a shipped topology", longest=4096
@@ -36,6 +37,14 @@ class ChecksBody(Strict):
             "(group), frames of every size (integrity), a neighbour that falls silent (failover). "
             "All, if left out; none, if empty.",
             json_schema_extra={"default": list(CHECKS)},
+        ),
+    ] = None
+    kinds: Annotated[
+        list[Annotated[str, Choice(words=KINDS)]] | None,
+        Field(
+            description="The kinds of nodes that a variant plays. If left out, those of the nodes "
+            "under test; both, where nothing is timed.",
+            examples=[["obu"]],
         ),
     ] = None
     topology: Annotated[

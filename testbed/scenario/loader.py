@@ -23,7 +23,7 @@ from testbed.scenario.searches import DEFAULTS, resolve_search
 from testbed.scenario.traffic_file import LoadBody, Traffic
 from testbed.scenario.variants import expand_variants, known_names, unknown
 from testbed.topology.loader import load_topology
-from testbed.topology.model import Node, Topology
+from testbed.topology.model import KINDS, Kind, Node, Topology
 
 DEFAULT_REPEATS = 10
 DEFAULT_TRIAL_S = 10.0
@@ -101,11 +101,11 @@ class _Resolver:
         elif not self._traffic.frame_sizes:
             self._problems.add(("traffic", "frame_sizes"), "is empty", expected="at least one size")
         points = tuple(self._point(name, body) for name, body in self._file.measure.items())
+        under_test = self._under_test(points)
         variants = tuple(
-            expand_variants(
-                self._file.variants, self._problems, self._loads, self._under_test(points)
-            )
+            expand_variants(self._file.variants, self._problems, self._loads, under_test)
         )
+        played = self._played(under_test)
         full = self._full()
         quick = self._quick(full)
         self._problems.raise_any()
@@ -133,7 +133,7 @@ class _Resolver:
             targets=tuple(target.key for target in targets.select(self._file.targets)),
             full=full,
             quick=quick,
-            checks=self._checks,
+            checks=replace(self._checks, kinds=played),
             source=self._document.file,
             text=text,
         )
@@ -148,10 +148,10 @@ class _Resolver:
             self._problems.add(("variants",), "is empty", expected="at least one variant")
         if not self._checks.which:
             self._problems.add(("checks", "which"), "is empty", expected="at least one check")
+        played = self._played(self._topology.nodes)
+        nodes = [node for node in self._topology.nodes if node.kind in played]
         variants = tuple(
-            expand_variants(
-                self._file.variants, self._problems, (), self._topology.nodes, compared=False
-            )
+            expand_variants(self._file.variants, self._problems, (), nodes, compared=False)
         )
         self._problems.raise_any()
         full = values.Extent(
@@ -176,7 +176,9 @@ class _Resolver:
             targets=(),
             full=full,
             quick=replace(full, form="quick"),
-            checks=replace(self._checks, topology=self._checks.topology or self._topology),
+            checks=replace(
+                self._checks, kinds=played, topology=self._checks.topology or self._topology
+            ),
             source=self._document.file,
             text=text,
         )
@@ -273,6 +275,14 @@ class _Resolver:
         """The nodes that get the settings of variants; none that is not in the topology."""
         names = {name for point in points for name in point.nodes}
         return [node for node in self._topology.nodes if node.name in names]
+
+    def _played(self, under_test: Sequence[Node]) -> tuple[Kind, ...]:
+        """The kinds of nodes that variants play in checks."""
+        said = self._file.checks.kinds
+        if said is not None and not said:
+            self._problems.add(("checks", "kinds"), "is empty", expected=" or ".join(KINDS))
+        wanted = {node.kind for node in under_test} if said is None else said
+        return tuple(kind for kind in KINDS if kind in wanted)
 
     def _known_loads(self, wanted: Sequence[str] | None, place: Place) -> tuple[str, ...]:
         return known_names(

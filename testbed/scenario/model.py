@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from testbed.topology.effect import OF_PROGRAMS
+from testbed.topology.model import KINDS as NODE_KINDS
+from testbed.topology.model import Kind as NodeKind
 from testbed.topology.model import Node, NodeSettings, Topology
 
 Kind = Literal["node", "path", "checks"]
@@ -41,6 +44,9 @@ RULE_PAIRS: Final = 5
 RULE_TRIAL_S: Final = 2.0
 RULE_FULL_TRIAL_S: Final = 10.0
 RFC_2544_TRIAL_S: Final = 60.0
+
+
+_UNTOLD: Final = NodeSettings()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +98,14 @@ class Variant:
     loads: tuple[str, ...] | None = None
 
     def settings(self, node: Node) -> NodeSettings:
-        """What the node is told under this variant."""
-        return replace(node.settings, **self.overrides)
+        """What the node is told under this variant.
+
+        How the topology's program is dealt with says nothing about another one.
+        """
+        told = node.settings
+        if "command" in self.overrides:
+            told = replace(told, **{name: getattr(_UNTOLD, name) for name in OF_PROGRAMS})
+        return replace(told, **self.overrides)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,11 +145,13 @@ class Searching:
 class Checks:
     """What every variant goes through before it is measured.
 
+    The variant plays the nodes of these `kinds`; the others are as their topology has them.
     `topology` is where reachability and group traffic are checked; None is a small cell, where
     everything else always is. Traffic has to go on within `resume_within_s` of a failure.
     """
 
     which: tuple[CheckKind, ...] = CHECKS
+    kinds: tuple[NodeKind, ...] = NODE_KINDS
     topology: Topology | None = None
     resume_within_s: float = 3.0
 

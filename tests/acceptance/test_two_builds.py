@@ -1,17 +1,19 @@
 """Builds of somebody else's node compared: one that errs in group traffic, one that calls twice.
 
 The node shares no code with the agent and tells nothing; all that is known of it the tester and
-the kernel have counted.
+the kernel have counted. And the example of the documents, as it stands there.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from testbed.experiment import rigs
 from testbed.experiment.runner import run_scenario
 from testbed.measure.statistics import syscalls_per_packet
 from testbed.report.markdown import render_markdown
@@ -44,12 +46,12 @@ variants:
   before: {{baseline: true, {build()}, ready: {{log: ^ready$}}}}
   once: {{{build("--group-once")}, only: {{passes: [timing]}}}}
   twice: {{{build("--twice")}}}
-  ours: {{engine: {{wire: per-packet, tap: per-packet}}, handler: per-packet}}
+  unready: {{{build()}, ready: {{log: never, within: 300ms}}, only: {{passes: [timing]}}}}
 checks: {{which: [group]}}
 repeats: 1
 trial: 400ms
 warm_up: 100ms
-counting: {{trial: 300ms, repeats: 2}}
+counting: {{trial: 300ms, repeats: 1}}
 """
 
 CELL = """\
@@ -68,7 +70,11 @@ def trials(made: Result, variant: str, phase: str) -> list[Trial]:
     return found
 
 
-def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
+def test_the_report_names_what_each_build_does_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One of them never forwards as it should, and is not waited for as long as a node is.
+    monkeypatch.setattr(rigs, "PREPARE_TIMEOUT_S", 3.0)
     (tmp_path / "cell.yaml").write_text(CELL)
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
     run_scenario(
@@ -76,19 +82,17 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     )
     made = load_result(tmp_path / "out")
 
-    # What ran is in the result, filled in; of our agent there is no command.
+    # What ran is in the result, filled in.
     commands = {variant.name: variant.command for variant in made.scenario.variants}
-    assert commands["ours"] is None
     assert commands["twice"] is not None
     assert commands["twice"].argv[2:5] == [str(SMALL_NODE), "rsu", "--bind"]
     assert commands["twice"].argv[-1] == "--twice"
     told = {variant.name: set(variant.settings) for variant in made.scenario.variants}
     assert told["before"] == {"mtu", "hello_periodicity_ms"}
-    assert "engine_wire" in told["ours"]
 
     # One OBU gets its copy of group traffic, and the others none: the check before says so,
     checked = {check.variant: check for check in made.checks}
-    assert {name for name, check in checked.items() if not check.passed} == {"once"}
+    assert {name for name, check in checked.items() if not check.passed} == {"once", "unready"}
     assert sorted(pair.received > 0 for pair in checked["once"].pairs) == [False, False, True]
     # and that is no RSU to be measured.
     for failed in trials(made, "once", "timing"):
@@ -97,23 +101,31 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
         assert mark.mark == "failed"
         assert "2 of 3 streams missing" in mark.why
 
+    # One that is not ready in time is stopped for that, and has not died.
+    never = (
+        "rsu1: could not be started: not ready within 0.3 s: no line of its log matches 'never'; "
+        "its log ends with: ready"
+    )
+    for failed in trials(made, "unready", "timing"):
+        assert [(one.mark, one.why) for one in failed.marks] == [("failed", never)]
+    assert str(checked["unready"].why).startswith(never)
+
     # The others tell nothing either; the kernel has counted all that is outside of them.
     for one in made.trials:
-        if one.variant == "once":
+        if one.variant in ("once", "unready"):
             continue
         assert one.traffic is not None, one.marks
         assert one.traffic.delivered == one.traffic.offered
         assert one.ledger is not None
-        assert one.ledger.node_told == (one.variant == "ours")
+        assert not one.ledger.node_told
         assert one.node is not None
         assert one.node.cpu is not None
         assert one.node.cpu.task_clock_ns
         assert one.node.switches is not None
         assert one.node.memory is not None
         assert one.node.memory.pss_end_bytes
-        if one.variant != "ours":
-            assert one.node.wakeups is None
-            assert one.node.syscalls is None or one.node.syscalls.node is None
+        assert one.node.wakeups is None
+        assert one.node.syscalls is None or one.node.syscalls.node is None
 
     # Twice the system calls, by the kernel's count.
     before, twice = (
@@ -135,3 +147,28 @@ def test_the_report_names_what_each_build_does_wrong(tmp_path: Path) -> None:
     # The median of all that were counted.
     assert float(row[1]) == pytest.approx(twice, rel=0.1)
     assert 80 <= int(row[2]) < 130
+
+
+def test_the_example_in_the_documents_passes_its_checks_and_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    text = (Path(__file__).parents[2] / "docs" / "foreign-nodes.md").read_text()
+    topology, scenario = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "theirs.yaml").write_text(topology)
+    # As it stands there, but for the time that it takes.
+    quick = "quick: {repeats: 1, loads: [medium], trial: 200ms, warm_up: 50ms}"
+    short, times = re.subn(r"^counting: .*\nquick: .*$", quick, scenario, flags=re.MULTILINE)
+    assert times == 1
+    (tmp_path / "builds.yaml").write_text(short)
+    made = run_scenario(
+        load_scenario(tmp_path / "builds.yaml"), quick=True, output_dir=tmp_path / "out"
+    )
+    assert [(one.variant, one.kind, one.why) for one in made.checks if not one.passed] == []
+    assert {one.variant for one in made.checks} == {"before", "after", "ours"}
+    # What an outsider cannot know of a node, ours tells.
+    assert {one.variant for one in made.trials} == {"before", "after", "ours"}
+    for one in made.trials:
+        assert one.node is not None, one.marks
+        assert one.ledger is not None
+        assert (one.node.wakeups is not None) == one.ledger.node_told == (one.variant == "ours")

@@ -74,15 +74,6 @@ def test_honest_engines_pass_and_writev_fails_with_the_reason(
     assert "pairs (not " in str(broken["reachability"].why)
 
 
-def test_only_what_is_wanted_is_checked(run_dir: Path, testbed_name: str) -> None:
-    variants = [variant("mmsg", wire="mmsg", tap="uring")]
-    checks = run_checks(
-        variants, Checks(which=("reachability", "group")), testbed=testbed_name, quick=True
-    )
-    assert [check.kind for check in checks] == ["reachability", "group"]
-    assert all(check.passed for check in checks)
-
-
 SMALL_NODE = Path(__file__).parents[1] / "traffic" / "small_node.py"
 
 
@@ -99,9 +90,16 @@ def program(name: str, *faults: str) -> Variant:
 def test_a_program_is_held_to_the_same_and_its_faults_are_named(
     run_dir: Path, testbed_name: str
 ) -> None:
-    variants = [program("right"), program("once", "--group-once"), program("cutting", "--cut", "7")]
+    variants = [
+        program("right"),
+        program("once", "--group-once"),
+        program("cutting", "--cut", "7"),
+        program("dying", "--no-such-option"),
+    ]
     wanted = Checks(which=("reachability", "group", "integrity"))
     checks = run_checks(variants, wanted, testbed=testbed_name, quick=True)
+    # What is not wanted is not checked.
+    assert [check.kind for check in checks] == len(variants) * list(wanted.which)
     right = of(checks, "right")
     assert {kind: check.why for kind, check in right.items()} == dict.fromkeys(wanted.which)
     assert all(pair.received for pair in right["reachability"].pairs)
@@ -117,3 +115,9 @@ def test_a_program_is_held_to_the_same_and_its_faults_are_named(
     assert not cutting.passed
     assert "arrived truncated" in str(cutting.why)
     assert sum(size.truncated for size in cutting.sizes) > 0
+    # Who died, how, and what it said last: alike nodes are named together, and once.
+    for check in of(checks, "dying").values():
+        assert str(check.why).startswith(
+            "rsu1, obu1, obu2, obu3: exited with status 2; the log of "
+        )
+        assert str(check.why).endswith("unrecognized arguments: --no-such-option")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from testbed.checks import ground
 from testbed.errors import InputError
 from testbed.scenario.loader import load_scenario
 from testbed.scenario.model import Scenario, shortfalls
@@ -346,6 +348,40 @@ def test_a_frame_that_a_tap_on_the_way_cannot_carry_is_refused_by_place(tmp_path
     # The node at the other end has room, and so has this one where a variant gives it.
     load(sizes.replace("node: obu1, path: relay", "node: rsu1, path: wire-to-tap"), tmp_path)
     load(sizes.replace("batch: 1}", "mtu: 1436}").replace("32}", "32, mtu: 1436}"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (SMALL, ("obu",)),
+        (SMALL.replace("{node: obu1, path: relay}", "{node: rsu1, path: group}"), ("rsu",)),
+        (
+            SMALL.replace("traffic:", "  group: {node: rsu1, path: group}\ntraffic:"),
+            ("obu", "rsu"),
+        ),
+        (SMALL + "checks: {kinds: [rsu, obu]}\n", ("obu", "rsu")),
+        ("name: x\nkind: checks\ntopology: pair\nvariants: {one: {}}\n", ("obu", "rsu")),
+        (
+            "name: x\nkind: checks\ntopology: pair\nvariants: {one: {}}\nchecks: {kinds: [obu]}\n",
+            ("obu",),
+        ),
+    ],
+)
+def test_in_checks_a_variant_plays_the_kinds_of_nodes_under_test(
+    text: str, kinds: tuple[str, ...], tmp_path: Path
+) -> None:
+    made = load(text, tmp_path)
+    assert made.checks.kinds == kinds
+    variant = replace(made.variants[0], overrides={"command": ("their", "{kind}")})
+    island = ground.as_variant(ground.cell(), variant, made.checks.kinds)
+    assert {node.kind for node in island.nodes if node.settings.is_program} == set(kinds)
+    assert {node.settings.hello_periodicity_ms for node in island.nodes} == {ground.HELLO_MS}
+
+
+def test_checks_without_a_kind_to_play_are_refused(tmp_path: Path) -> None:
+    assert problems(SMALL + "checks: {kinds: []}\n", tmp_path) == [
+        "10: checks.kinds: is empty (expected obu or rsu)"
+    ]
 
 
 @pytest.mark.parametrize("key", ["search", "counting", "quick"])

@@ -222,6 +222,33 @@ def test_the_example_in_the_documents_loads(tmp_path: Path) -> None:
     ]
 
 
+def test_how_the_topologys_program_is_dealt_with_says_nothing_about_a_variants(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "theirs.yaml").write_text(
+        "name: theirs\ntopology:\n  nodes:\n    rsu1: {kind: rsu}\n"
+        "    obu1: {kind: obu, mtu: 1300, command: [theirs, '{mtu}', '{batch}'], env: {A: b}, "
+        "ready: {log: up, within: 3s}, stop: SIGINT, user: nobody}\n  links: [[rsu1, obu1]]\n"
+    )
+    file = tmp_path / "s.yaml"
+    file.write_text(
+        "name: s\ntopology: theirs.yaml\nmeasure:\n  relay: {node: obu1, path: relay}\n"
+        "traffic:\n  loads: {low: 100pps}\nvariants:\n"
+        "  as-it-is: {baseline: true, batch: 8}\n"
+        "  other: {command: [other, '{mtu}'], ready: {within: 5s}}\n"
+        "  like-other: {like: other, stop: SIGHUP}\n"
+        "  ours: {command: agent}\n"
+    )
+    scenario = load_scenario(file, env={})
+    node = scenario.topology.node("obu1")
+    told = {variant.name: variant.settings(node) for variant in scenario.variants}
+    assert told["as-it-is"] == replace(node.settings, batch=8)
+    plain = NodeSettings(mtu=1300, command=("other", "{mtu}"), ready_within_ms=5000)
+    assert told["other"] == plain
+    assert told["like-other"] == replace(plain, stop="SIGHUP")
+    assert told["ours"] == NodeSettings(mtu=1300)
+
+
 @pytest.mark.parametrize(
     ("variant", "expected"),
     [
