@@ -233,6 +233,7 @@ def report(
     RESULT is a result file, or the directory that `run` wrote it to.
     """
     from testbed import console
+    from testbed.cli.repeat import report_command, run_command
     from testbed.report.files import render, render_claims
     from testbed.results.store import load_result, write_atomically
 
@@ -244,7 +245,11 @@ def report(
 
         render_terminal(loaded[0], console.page())
     else:
-        text = render_claims(loaded) if format == "claims" else render(loaded[0], format)
+        if format == "claims":
+            commands = [run_command(*one) for one in zip(loaded, result, strict=True)]
+            text = render_claims(loaded, [*commands, report_command(result, format, output)])
+        else:
+            text = render(loaded[0], format)
         if output is None:
             console.print_text(text)
         else:

@@ -52,8 +52,11 @@ class Decided:
     result: Result
 
 
-def claims(results: Sequence[Result]) -> tuple[Section, ...]:
-    """The whole page; raises ValueError without results."""
+def claims(results: Sequence[Result], commands: Sequence[str]) -> tuple[Section, ...]:
+    """The whole page; raises ValueError without results.
+
+    `commands` are the command lines that made the results, in their order, and then the page.
+    """
     if not results:
         raise ValueError("no results")
     decided = _decided(results)
@@ -61,7 +64,7 @@ def claims(results: Sequence[Result]) -> tuple[Section, ...]:
         Section(
             title="The documented claims, checked",
             blocks=(
-                *_about(results),
+                *_about(results, commands),
                 _table(decided),
             ),
         ),
@@ -93,26 +96,23 @@ def _decided(results: Sequence[Result]) -> list[Decided]:
     return decided
 
 
-def _about(results: Sequence[Result]) -> Iterator[Block]:
+def _about(results: Sequence[Result], commands: Sequence[str]) -> Iterator[Block]:
     yield line(
         "Made by commands that anyone can repeat, of which the last makes this page. How each "
         "figure is taken, and when a claim holds, is in method.md. A missed claim is a result."
     )
     rows = Rows()
-    for result in results:
+    *runs, page = commands
+    for result, command in zip(results, runs, strict=True):
         about = result.environment
-        quick = " --quick" if result.scenario.form == "quick" else ""
-        name = result.scenario.name
         stopped = ", stopped before its end" if result.interrupted else ""
         rows.add(
-            Cell(f"testbed run {name}{quick} --output results/{name}", Tone.CODE),
+            Cell(command, Tone.CODE),
             f"{result.started[:10]}, {result.scenario.pairs} pair"
             f"{'' if result.scenario.pairs == 1 else 's'}, {seconds(result.elapsed_s)}{stopped}",
             f"{about.cpus} × {about.cpu_model}, Linux {about.kernel}",
         )
-    places = " ".join(f"results/{result.scenario.name}" for result in results)
-    made = f"testbed report {places} --format claims --output docs/claims.md"
-    rows.add(Cell(made, Tone.CODE), "", "")
+    rows.add(Cell(page, Tone.CODE), "", "")
     yield rows.table(("<<command", "<<when", "<<where"))
 
 

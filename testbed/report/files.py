@@ -66,12 +66,15 @@ def render(result: Result, form: str) -> str:
     return FORMS[form](result)
 
 
-def render_claims(results: Sequence[Result]) -> str:
-    """The page of the documented claims as Markdown, from these results in their order."""
+def render_claims(results: Sequence[Result], commands: Sequence[str]) -> str:
+    """The page of the documented claims as Markdown, from these results in their order.
+
+    `commands` are the command lines that made them, and then the page.
+    """
     from testbed.report.claims import claims
     from testbed.report.markdown import render_sections
 
-    return render_sections(claims(results))
+    return render_sections(claims(results, commands))
 
 
 def write_reports(

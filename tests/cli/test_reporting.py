@@ -41,7 +41,11 @@ def test_the_page_of_the_claims_takes_several_results_and_nothing_else_does(tmp_
     place = tmp_path / "claims.md"
     done = run("report", STORED, STORED, "--format", "claims", "--output", place)
     assert (done.returncode, done.stdout) == (0, "")
-    assert place.read_text().startswith("# The documented claims, checked\n")
+    page = place.read_text()
+    assert page.startswith("# The documented claims, checked\n")
+    # The file that was run, not one that would have to be called like the scenario.
+    assert page.count("| `testbed run small.yaml` ") == 2
+    assert f"| `testbed report {STORED} {STORED} --format claims --output {place}` " in page
     done = run("report", STORED, STORED, "--format", "html")
     assert done.returncode == 2
     assert "only --format claims takes several" in done.stderr

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from made_results import pairs, result, trial, variant
 
+from testbed.cli.repeat import run_command
+from testbed.experiment.runner import DEFAULT_SEED
 from testbed.report.claims import claims
 from testbed.report.files import render_claims
 from testbed.results import Result
@@ -22,7 +24,8 @@ def stored() -> Result:
 
 
 def text(*results: Result) -> str:
-    return render_claims(results).replace("\u00a0", " ")
+    commands = [f"run {one.scenario.name}" for one in results]
+    return render_claims(results, [*commands, "report"]).replace("\u00a0", " ")
 
 
 def test_every_claim_is_there_at_every_load_once(stored: Result) -> None:
@@ -57,10 +60,46 @@ def test_a_call_that_found_one_packet_says_whether_more_were_there(
     assert f"A receiving call found 1.00 packets on average: {said}" in page
 
 
+def made(stored: Result, **scenario: object) -> Result:
+    return stored.model_copy(update={"scenario": stored.scenario.model_copy(update=scenario)})
+
+
+@pytest.mark.parametrize(
+    ("scenario", "place", "command"),
+    [
+        (
+            {"source": "my builds.yaml", "form": "quick"},
+            "out",
+            "testbed run 'my builds.yaml' --quick --output out",
+        ),
+        ({"source": "scenarios/batching.yaml"}, "o/result.json",
+         "testbed run scenarios/batching.yaml --output o"),
+        # A shipped one by its name, wherever the testbed was that ran it.
+        ({"source": "/opt/there/scenarios/batching.yaml", "name": "batching"}, "results/batching",
+         "testbed run batching --output results/batching"),
+        ({"source": "/home/me/scenarios/batching.yaml"}, "kept.json",
+         "testbed run /home/me/scenarios/batching.yaml"),
+        ({"source": None}, "out", "testbed run small --output out"),
+    ],
+)  # fmt: skip
+def test_the_command_that_makes_a_result_again_is_the_one_that_made_it(
+    stored: Result, scenario: dict[str, object], place: str, command: str
+) -> None:
+    assert run_command(made(stored, **scenario), place) == command
+
+
+def test_a_seed_of_its_own_is_in_the_command(stored: Result) -> None:
+    seeded = made(stored, source="s.yaml").model_copy(update={"seed": 7})
+    assert run_command(seeded, "out") == "testbed run s.yaml --seed 7 --output out"
+    assert run_command(seeded.model_copy(update={"seed": DEFAULT_SEED}), "out") == (
+        "testbed run s.yaml --output out"
+    )
+
+
 def test_it_names_the_commands_that_make_it_again(stored: Result) -> None:
     page = text(stored)
-    assert "`testbed run small --output results/small`" in page
-    assert "`testbed report results/small --format claims --output docs/claims.md`" in page
+    assert "| `run small` | 2026-11-23, 5 pairs, 30.5 s |" in page
+    assert "| `report`    |" in page
 
 
 def test_what_was_not_measured_is_said_with_the_reason(stored: Result) -> None:
@@ -107,4 +146,4 @@ def test_without_writev_nothing_is_said_of_it(stored: Result) -> None:
 
 def test_no_results_are_no_page() -> None:
     with pytest.raises(ValueError, match="no results"):
-        claims([])
+        claims([], [])
