@@ -16,7 +16,7 @@ from testbed.measure.statistics import (
 )
 from testbed.report.blocks import Block, Bullets, Cell, Rows, Section, Tone
 from testbed.report.summary import point_text
-from testbed.report.wording import NOTHING, count, percent, ratio_text
+from testbed.report.wording import CHANGE, NOTHING, count, percent, ratio_text
 from testbed.results import Result, in_words
 from testbed.targets import Form
 
@@ -58,7 +58,8 @@ def searches(result: Result) -> Section:
                     + (f", {in_words(place.frame_bytes)}" if several else ""),
                     note="Medians over the searches: the highest load at which the goal was "
                     "reached, and the lowest at which it was not (RFC 2544, section 26.1, searched "
-                    "with MLRsearch). Where the tester was the limit the rate is a lower bound.",
+                    "with MLRsearch). Where the tester was the limit the rate is a lower bound. "
+                    + CHANGE,
                 )
             )  # fmt: skip
     failures = tuple(_unfinished(result))

@@ -26,9 +26,11 @@ from testbed.measure.statistics import (
 )
 from testbed.report.blocks import Block, Cell, Line, Rows, Section, Table, Tone, line
 from testbed.report.summary import point_text
-from testbed.report.wording import NOTHING, change, count, found, mib, number, percent
+from testbed.report.wording import CHANGE, NOTHING, change, count, found, mib, number, percent
 from testbed.results import Result, Trial, Variant, in_words
 from testbed.targets import arithmetic_reduction
+
+_MEDIANS = f"Medians over the trials that count; {CHANGE}"
 
 Figures = Callable[[Place, Variant, Sequence[Trial]], Sequence[str | Cell]]
 
@@ -257,7 +259,7 @@ def _counting_note(result: Result) -> Line:
     ]
     said = (
         "All calls of the node, per packet that it passed on. “1−1/N” is the arithmetic of full "
-        "batches on both sides."
+        f"batches on both sides. {_MEDIANS}"
     )
     if not deviations:
         return line(said)
@@ -312,9 +314,12 @@ def _per_packet(trials: Sequence[Trial], name: str) -> float | None:
 
 
 def _by_point(
-    result: Result, titles: Sequence[str], figures: Figures, *, note: str | None = None
+    result: Result, titles: Sequence[str], figures: Figures, *, note: str
 ) -> Iterator[Block]:
-    """A table for each point: rows by load and variant, the figures after them."""
+    """A table for each point: rows by load and variant, the figures after them.
+
+    The note stands below the last of them, and what medians and changes are.
+    """
     points = _points(result)
     for index, (point, places) in enumerate(points):
         rows = Rows()
@@ -327,7 +332,9 @@ def _by_point(
         if len(rows):
             last = index == len(points) - 1
             yield rows.table(
-                ("<load", "<variant", *titles), title=point, note=note if last else None
+                ("<load", "<variant", *titles),
+                title=point,
+                note=f"{_MEDIANS} {note}" if last else None,
             )
 
 

@@ -24,6 +24,13 @@ TONES = {
     Verdict.FAILED_CHECKS: Tone.BAD,
 }
 
+CHANGE = (
+    "“change” is not the quotient of two medians: it is the geometric mean of the ratios to the "
+    "baseline, pair by pair, with its 95 % interval. Where trials scatter, it and the medians may "
+    "point to different sides."
+)
+"""What stands below tables of medians that have a change beside them."""
+
 PATHS = {
     "relay": "wire → wire",
     "relay-down": "wire → wire, downstream",

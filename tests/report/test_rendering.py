@@ -11,11 +11,15 @@ from made_results import pairs, result, trial
 from rich.console import Console
 
 from testbed.report.contents import contents
-from testbed.report.markdown import render_markdown
+from testbed.report.html import render_html
+from testbed.report.markdown import render_markdown, render_section
 from testbed.report.terminal import render_svg, render_terminal
 from testbed.results import Result, Trial
 
 NBSP = "\u00a0"
+
+
+_OF_CHANGE = "“change” is not the quotient of two medians: it is the geometric mean of the ratios"
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +222,20 @@ def test_time_that_a_host_has_taken_is_told_where_it_shows(run: Result) -> None:
     first = run.trials[0].model_copy(update={"machine": [robbed, *run.trials[0].machine[1:]]})
     text = render_markdown(run.model_copy(update={"trials": [first, *run.trials[1:]]}))
     assert "up to 60\N{NO-BREAK SPACE}% in a trial" in text
+
+
+def test_below_tables_with_a_change_it_is_said_what_that_is(run: Result) -> None:
+    """It may have another sign than the medians beside it, and must not be taken for a mistake."""
+    told = 0
+    for section in contents(run):
+        text = render_section(section)
+        if re.search(r"\| +(\([ab]\) )?change \|", text):
+            told += 1
+            assert text.count(_OF_CHANGE) == 1, section.title
+            assert text.count("Medians over the trials that count") == 1, section.title
+    assert told == 6
+    # All forms are made of the same sections.
+    assert render_html(run).count(_OF_CHANGE) == told
+    terminal = io.StringIO()
+    render_terminal(run, Console(file=terminal, width=120))
+    assert " ".join(terminal.getvalue().split()).count(_OF_CHANGE) == told
