@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.cli import completing
 from testbed.cli.options import duration, format_option, name_option
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ NOT_FOUND = 127
 
 @click.command()
 @name_option
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=completing.nodes)
 @click.option("--stats", is_flag=True, help="Show all that the NODE counts, too.")
 @click.option("--all", is_flag=True, help="List the testbeds that are up instead.")
 @format_option
@@ -136,8 +137,14 @@ def _engines(node: NodeView) -> str | None:
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @name_option
-@click.argument("node")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("node", shell_complete=completing.nodes)
+@click.argument(
+    "command",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    shell_complete=completing.files_or(),
+)
 def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     """Run a command in a node: NODE -- COMMAND ARGS.
 
@@ -178,7 +185,7 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
 
 @click.command()
 @name_option
-@click.argument("node")
+@click.argument("node", shell_complete=completing.nodes)
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the testbed is down.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
 def logs(name: str | None, node: str, follow: bool, tail: int | None) -> None:
@@ -196,7 +203,7 @@ def logs(name: str | None, node: str, follow: bool, tail: int | None) -> None:
 
 @click.command()
 @name_option
-@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.argument("nodes", nargs=-1, metavar="[NODE]...", shell_complete=completing.nodes)
 @click.option("-4", "--ipv4", is_flag=True, help="Only IPv4.")
 @click.option("-6", "--ipv6", is_flag=True, help="Only IPv6.")
 @click.option(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from testbed.cli import completing
 from testbed.cli.options import duration, format_option, one_file, topology_options
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @topology_options
-@click.option("-n", "--name", metavar="NAME", help="Another name than the topology's own.")
+@click.option(
+    "-n",
+    "--name",
+    metavar="NAME",
+    shell_complete=completing.testbeds,
+    help="Another name than the topology's own.",
+)
 @click.option(
     "--wait",
     type=duration,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import click
@@ -33,6 +33,10 @@ Every option can be given as an environment variable: TESTBED_COMMAND_OPTION,
 such as TESTBED_UP_WAIT=30s."""
 
 
+_UNCUT = 1000
+"""Characters; no sentence is as long."""
+
+
 @click.group(
     context_settings={
         "auto_envvar_prefix": "TESTBED",
@@ -46,9 +50,17 @@ def cli() -> None:
     """OBUs and RSUs in Linux network namespaces, and what batching their I/O is worth."""
 
 
+def _add(group: click.Group, commands: Iterable[click.Command]) -> None:
+    """With the whole first sentence in lists of commands, which click would cut by its length."""
+    for command in commands:
+        command.short_help = command.get_short_help_str(limit=_UNCUT)
+        group.add_command(command)
+        if isinstance(command, click.Group):
+            _add(command, tuple(command.commands.values()))
+
+
 for _module in (lifecycle, inspect, topology, measure, bench, doctor, completion):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)
+    _add(cli, _module.COMMANDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

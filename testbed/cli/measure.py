@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.cli import contained
+from testbed.cli import completing, contained
 
 if TYPE_CHECKING:
     from testbed.results import Result
@@ -44,6 +44,7 @@ fail_on_option = click.option(
     "--fail-on",
     metavar="WORDS",
     callback=_words(*FAIL_ON),
+    shell_complete=completing.words(*FAIL_ON),
     help="End with 3 if there is one of these, with commas between them: missed (a target), "
     "inconclusive (a target), failed-check (a variant that does not do what it must; missed "
     "holds it too).",
@@ -51,7 +52,12 @@ fail_on_option = click.option(
 
 
 @click.command(cls=contained.Contained)
-@click.argument("scenario", metavar="SCENARIO", required=False)
+@click.argument(
+    "scenario",
+    metavar="SCENARIO",
+    required=False,
+    shell_complete=completing.files_or("scenarios"),
+)
 @click.option("--quick", is_flag=True, help="Its quick form, which says what it does less of.")
 @click.option(
     "--output",
@@ -63,6 +69,7 @@ fail_on_option = click.option(
     "--reports",
     metavar="FORMS",
     callback=_words(*FORMS),
+    shell_complete=completing.words(*FORMS),
     default=",".join(FORMS),
     show_default=True,
     help="Which reports are written beside result.json, with commas between them.",
@@ -307,6 +314,7 @@ def _threshold(ctx: click.Context, option: click.Parameter, given: str | None) -
     "--fail-on",
     metavar="WORDS",
     callback=_words(*CHANGES),
+    shell_complete=completing.words(*CHANGES),
     help="End with 3 if there is one of these, with commas between them: regression (something "
     "got worse or broke), undecided (something cannot be told).",
 )

@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
+from testbed.cli import completing
+from testbed.cli.completing import Completer
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 FORMATS = ("table", "json")
@@ -43,23 +46,35 @@ def name_option(function: F) -> F:
         "--name",
         metavar="NAME",
         envvar="TESTBED_NAME",
+        shell_complete=completing.testbeds,
         help="Which testbed; the one that runs, where there is only one.",
     )(function)
 
 
-def topology_options(function: F) -> F:
-    """A topology as argument or as `-t/--topology`."""
-    function = click.option(
-        "-t",
-        "--topology",
-        metavar="FILE",
-        help="Topology file, name of a shipped one, or - for stdin; the same as FILE.",
-    )(function)
-    return click.argument("file", metavar="[FILE]", required=False)(function)
+def file_options(offered: Completer) -> Callable[[F], F]:
+    """A file as argument or as `-t/--topology`; a shell offers those that `offered` finds."""
+
+    def decorate(function: F) -> F:
+        function = click.option(
+            "-t",
+            "--topology",
+            metavar="FILE",
+            shell_complete=offered,
+            help="Topology file, name of a shipped one, or - for stdin; the same as FILE.",
+        )(function)
+        return click.argument("file", metavar="[FILE]", required=False, shell_complete=offered)(
+            function
+        )
+
+    return decorate
+
+
+topology_options = file_options(completing.files_or("topologies"))
+"""A topology as argument or as `-t/--topology`."""
 
 
 def one_file(file: str | None, topology: str | None) -> str:
-    """The file of `topology_options`, which must have been given once."""
+    """The file of `file_options`, which must have been given once."""
     if file is not None and topology is not None:
         raise click.UsageError("FILE is given twice, as an argument and with -t/--topology.")
     given = file if file is not None else topology

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from testbed.cli.options import format_option, one_file, topology_options
+from testbed.cli import completing
+from testbed.cli.options import file_options, format_option, one_file, topology_options
 from testbed.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@topology_options
+@file_options(completing.files_or("topologies", "scenarios"))
 @format_option
 def validate(file: str | None, topology: str | None, format: str) -> None:
     """Check a topology or a scenario and show what it resolves to.
