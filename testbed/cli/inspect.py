@@ -133,9 +133,26 @@ def _engines(node: NodeView) -> str | None:
     return " / ".join(str(told.get(side, {}).get("used", "–")) for side in ("wire", "tap"))
 
 
-@click.command(
-    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
-)
+class _OptionsOnBothSides(click.Command):
+    """Options stand before NODE or behind it, but before the command, which has its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        # What stands for "not given" is another thing in each version of click.
+        behind = list(given["command"]) if isinstance(given.get("command"), tuple) else []
+        node = len(args) - len(behind) - 1
+        moved = 0
+        # No command begins with a dash. What is `-n` alone has its value in the next word.
+        while moved < len(behind) and behind[moved].startswith("-") and behind[moved] != "--":
+            moved += 2 if behind[moved] in ("-n", "--name") else 1
+        if moved > len(behind):
+            args = [*args[:node], *behind]  # click says that the value is missing
+        elif moved:
+            args = [*args[:node], *behind[:moved], args[node], *behind[moved:]]
+        return super().parse_args(ctx, args)
+
+
+@click.command("exec", cls=_OptionsOnBothSides, context_settings={"allow_interspersed_args": False})
 @name_option
 @click.argument("node", shell_complete=completing.nodes)
 @click.argument(

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from testbed.cli import completing
-from testbed.cli.options import duration, format_option, one_file, topology_options
+from testbed.cli.options import (
+    duration,
+    format_option,
+    name_option,
+    one_file,
+    topology_options,
+)
 
 if TYPE_CHECKING:
     from testbed.running.lifecycle import UpReport
@@ -128,10 +135,12 @@ def _print_plan(topology: Topology, form: str) -> None:
 
 
 @click.command()
-@click.argument("name", metavar="[NAME]", required=False)
+@name_option
+@click.argument("testbed", metavar="[NAME]", required=False, shell_complete=completing.testbeds)
 @click.option("--all", is_flag=True, help="Every testbed, and what crashed ones left.")
 @format_option
-def down(name: str | None, all: bool, format: str) -> None:
+@click.pass_context
+def down(ctx: click.Context, testbed: str | None, name: str | None, all: bool, format: str) -> None:
     """Take a testbed down; the one that runs, where there is only one.
 
     Removes what carries its mark and nothing else, whatever state it is in. Twice is fine. With
@@ -142,14 +151,20 @@ def down(name: str | None, all: bool, format: str) -> None:
     from testbed.errors import TestbedError
     from testbed.running import lifecycle
 
+    if ctx.get_parameter_source("name") is ParameterSource.ENVIRONMENT and (testbed or all):
+        name = None  # what is usual gives way to what is said
+    if testbed is not None and name is not None:
+        raise click.UsageError("NAME is given twice, as an argument and with -n/--name.")
+    name = testbed or name
     if name is not None and all:
         raise click.UsageError("NAME and --all are given together.")
     # Containers first: they need a right to the engine, not root.
     containers = _remove_containers() if all else []
     running.require_root()
+    up_before = running.names()
     if all:
         removed = lifecycle.down_all()
-    elif name is None and not running.names():
+    elif name is None and not up_before:
         removed = lifecycle.Removed()
     else:
         removed = lifecycle.down(running.named_or_only(name))
@@ -173,6 +188,8 @@ def down(name: str | None, all: bool, format: str) -> None:
             f"down: {', '.join(removed.testbeds) or 'what was left of earlier ones'} "
             f"({len(removed.namespaces)} namespaces, {removed.processes} processes)"
         )
+    elif name is not None and up_before:
+        console.note(f"no testbed {name} is up (up: {', '.join(up_before)})")
     elif not containers and not removed.remaining:
         console.note("nothing was up")
     if removed.remaining:

@@ -204,8 +204,20 @@ def test_several_testbeds_want_a_name(pair: str, testbed_name: str) -> None:
         assert done.returncode == 2
         assert pair in done.stderr
         assert second in done.stderr
+        assert "Say it with -n" in done.stderr
+        # Where the error says to say it, it is heard.
+        if command != ["down"]:
+            assert run(*command[:1], "-n", second, *command[1:]).returncode == 0
+    for behind in (["-n", second, "--"], [f"--name={second}", "--"], ["-n", second]):
+        assert run("exec", "obu1", *behind, "sh", "-c", "exit 7").returncode == 7
+    assert run("exec", "obu1", "-n").returncode == 2
     assert run("inspect", "-n", second).returncode == 0
-    assert run("down", second).returncode == 0
+    for twice in (["down", second, "-n", pair], ["down", "--all", "-n", pair]):
+        assert run(*twice).returncode == 2
+    mistyped = run("down", second + "x")
+    assert mistyped.returncode == 0
+    assert mistyped.stderr == f"no testbed {second}x is up (up: {pair}, {second})\n"
+    assert run("down", "-n", second).returncode == 0
     assert namespaces(second) == []
     assert len(namespaces(pair)) == 2
     assert run("inspect").returncode == 0
@@ -214,8 +226,12 @@ def test_several_testbeds_want_a_name(pair: str, testbed_name: str) -> None:
 def test_the_name_can_come_from_the_environment(pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TESTBED_NAME", "tbtnone")
     assert run("inspect").returncode != 0
+    assert "no testbed tbtnone is up" in run("down").stderr
     monkeypatch.setenv("TESTBED_NAME", pair)
     assert run("inspect").returncode == 0
+    # What is said goes before what is usual.
+    assert "no testbed tbtnone is up" in run("down", "tbtnone").stderr
+    assert run("down", "--all").returncode == 0
 
 
 def test_down_is_done_once_and_said_twice(pair: str) -> None:
