@@ -14,8 +14,10 @@ from testbed.cli import completing
 from testbed.cli.options import duration, format_option, name_option
 
 if TYPE_CHECKING:
-    from testbed.running.inspect import NodeView
+    from testbed.running.inspect import NodeView, TestbedView
 
+_NAMED = 5
+"""So many nodes are named in an error; the table has all."""
 NOT_FOUND = 127
 """What shells end with where there is no such command."""
 
@@ -34,11 +36,14 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
     program that is a node only what can be seen from outside is shown. For one
     node also its routes and what else could be its upstream; with --stats its packets, batches,
     system calls, wake-ups, drops and queues. JSON has everything.
+
+    Ends with 3 where a node that is shown is not ready, or has no upstream though it could.
     """
     from testbed import console
     from testbed.cli import running
     from testbed.errors import InputError
     from testbed.running import inspect as looking
+    from testbed.running.running import NotRunning
 
     if all:
         if name is not None or node is not None or stats:
@@ -66,7 +71,11 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
         return
     if stats and node is None:
         raise click.UsageError("--stats is about one NODE.")
-    view = looking.inspect(running.named_or_only(name), stats=node is not None or format == "json")
+    chosen = running.named_or_only(name)
+    try:
+        view = looking.inspect(chosen, stats=node is not None or format == "json")
+    except NotRunning:
+        raise running.not_up(chosen) from None
     if node is None:
         if format == "json":
             console.print_json(view.to_json())
@@ -74,6 +83,7 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
             _print_nodes(view.nodes)
             if not view.complete:
                 console.note(f"{view.name} is being made or changed, or that was cut short")
+        _check(view, view.nodes)
         return
     known = {one.name: one for one in view.nodes}
     if node not in known:
@@ -93,6 +103,18 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
             if number:
                 console.print_text("")
             console.print_table(columns, rows)
+    _check(view, (known[node],))
+
+
+def _check(view: TestbedView, shown: tuple[NodeView, ...]) -> None:
+    """`Missed` where a node that was shown is not as `up` waits for it to be."""
+    from testbed.errors import Missed
+
+    wrong = [node for node in shown if not node.ok]
+    if wrong:
+        told = [f"{one.name}: {one.why or one.state}" for one in wrong[:_NAMED]]
+        told += [f"and {len(wrong) - _NAMED} more"] if len(wrong) > _NAMED else []
+        raise Missed(f"{view.name} is up, but not all of it: {'; '.join(told)}")
 
 
 def _print_nodes(nodes: tuple[NodeView, ...]) -> None:

@@ -52,8 +52,19 @@ def topology_of(name: str | None) -> tuple[RunDir, Topology]:
     run = rundir.run_dir(named_or_only(name))
     topology = read_topology(run)
     if topology is None:
-        raise InputError("no testbed of that name is up", value=run.name, expected=_among(names()))
+        raise not_up(run.name)
     return run, topology
+
+
+def not_up(name: str) -> InputError:
+    """That there is no testbed of that name, or not enough of it."""
+    there = names()
+    if name in there:
+        return InputError(
+            f"testbed {name} is not up, but something of it is left",
+            expected=f"`testbed down {name}`, then `testbed up FILE`",
+        )
+    return InputError("no testbed of that name is up", value=name, expected=_among(there))
 
 
 def check_node(topology: Topology, node: str) -> None:

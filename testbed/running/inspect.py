@@ -15,8 +15,9 @@ from testbed import rundir
 from testbed.kernel import netns
 from testbed.kernel.operations import MakeCable, MakePort
 from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Snapshot
+from testbed.launch.messages import Program
 from testbed.rundir import RunDir
-from testbed.running import agent_control, journal
+from testbed.running import agent_control, joining, journal
 from testbed.running.joining import describe_exit
 from testbed.running.plan import StartNode, node_key
 from testbed.running.running import NotRunning, read_topology
@@ -41,6 +42,8 @@ class UpstreamView:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeView:
     """One node. `why` tells in words what is wrong with it, None if nothing is.
+
+    `ok` tells whether it is as `up` waits for it to be: ready, and joined if it could be.
 
     `medium` is "cable", or the name of its port in the medium's namespace. `engines` is what its
     agent asked for and uses, `stats` all that it counts; both None where no agent tells.
@@ -68,6 +71,7 @@ class NodeView:
     restarts: int = 0
     program: tuple[str, ...] | None = None
     answered: UpstreamView | None = None
+    ok: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +152,7 @@ def inspect(name: str, *, stats: bool = True) -> TestbedView:
     nodes = {} if snapshot is None else snapshot.nodes
     alive = [node.name for node in topology.nodes if node.name in nodes and nodes[node.name].alive]
     told = agent_control.ask(run, alive, {"cmd": "stats"}) if stats else {}
+    joinable = joining.joinable(topology, alive)
     return TestbedView(
         name=name,
         run_dir=str(run.path),
@@ -162,6 +167,7 @@ def inspect(name: str, *, stats: bool = True) -> TestbedView:
                 state,
                 nodes.get(node.name),
                 lost=snapshot is None and node_key(node.name) in state.entries,
+                joinable=node.name in joinable,
                 stats=told.get(node.name),
             )
             for node in topology.nodes
@@ -184,13 +190,20 @@ def _view(
     status: NodeStatus | None,
     *,
     lost: bool,
+    joinable: bool,
     stats: Mapping[str, Any] | None,
 ) -> NodeView:
     program = _program(state, node.name)
-    shown, why = _state(node, status, lost=lost, is_program=program is not None)
+    shown, why = _state(status, lost=lost)
+    ok = shown == "ready"
+    if ok and node.kind == "obu" and status is not None and not status.joined:
+        if program is None:
+            why, ok = "no upstream", not joinable
+        elif program.answers_on is not None and joinable:
+            why, ok = joining.NOT_ANSWERED, False
     radio = _radio(state, node.name)
     if radio is None and why is None:
-        why = "has no radio"
+        why, ok = "has no radio", False
     alive = status is not None and status.alive
     return NodeView(
         name=node.name,
@@ -212,21 +225,18 @@ def _view(
         engines=None if status is None else status.engines,
         stats=stats,
         restarts=0 if status is None else status.restarts,
-        program=program,
+        program=None if program is None else program.argv,
         answered=None if status is None else _upstream(topology, status.answered),
+        ok=ok,
     )
 
 
-def _state(
-    node: Node, status: NodeStatus | None, *, lost: bool, is_program: bool
-) -> tuple[NodeState, str | None]:
+def _state(status: NodeStatus | None, *, lost: bool) -> tuple[NodeState, str | None]:
     if lost:
         return "lost", "its launcher is gone"
     if status is None:
         return "stopped", None
     if status.alive:
-        if node.kind == "obu" and status.state == "ready" and status.upstream is None:
-            return status.state, None if is_program else "no upstream"
         return status.state, None
     if status.asked:
         return "stopped", None
@@ -239,12 +249,11 @@ def _state(
     return "exited", why
 
 
-def _program(state: journal.State, name: str) -> tuple[str, ...] | None:
+def _program(state: journal.State, name: str) -> Program | None:
     entry = state.entries.get(node_key(name))
     if entry is None or not isinstance(entry.operation, StartNode):
         return None
-    program = entry.operation.spec.program
-    return None if program is None else program.argv
+    return entry.operation.spec.program
 
 
 def _radio(state: journal.State, name: str) -> str | None:

@@ -18,6 +18,8 @@ from testbed.rundir import RunDir
 from testbed.running import agent_control
 from testbed.topology.model import Topology
 
+NOT_ANSWERED: Final = "was not seen to answer a heartbeat"
+
 _PATIENCE_S: Final = 0.5
 """One heartbeat joins everything; where frames were lost, RSUs are asked for one more."""
 _PERIODS: Final = 2.5
@@ -152,7 +154,7 @@ def _why(
         return None
     heard_by = ", ".join(sorted(topology.neighbours()[name]))
     if topology.node(name).settings.is_program:
-        return f"was not seen to answer a heartbeat (it hears {heard_by})"
+        return f"{NOT_ANSWERED} (it hears {heard_by})"
     if stats is None:
         return "no upstream, and its agent does not answer"
     heartbeats = stats.get("messages", {}).get("heartbeat", 0)

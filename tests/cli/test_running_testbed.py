@@ -128,7 +128,18 @@ def test_an_agent_that_is_not_to_be_started_again_is_seen_dead(pair: str) -> Non
     os.kill(obu1_once(lambda node: True)["pid"], signal.SIGKILL)
     node = obu1_once(lambda node: bool(node["state"] != "ready"))
     assert (node["state"], node["why"]) == ("exited", "killed by SIGKILL")
-    assert "killed by SIGKILL" in run("inspect").stdout
+    for shown in (run("inspect"), run("inspect", "obu1"), run("inspect", "--format", "json")):
+        assert shown.returncode == 3
+        assert "killed by SIGKILL" in shown.stdout
+        assert shown.stderr == f"error: {pair} is up, but not all of it: obu1: killed by SIGKILL\n"
+    assert run("inspect", "rsu1").returncode == 0
+
+
+def test_a_testbed_whose_launcher_is_gone_is_not_as_it_should_be(pair: str) -> None:
+    os.kill(json.loads(run("inspect", "--format", "json").stdout)["launcher_pid"], signal.SIGKILL)
+    shown = run("inspect")
+    assert shown.returncode == 3
+    assert shown.stdout.count("its launcher is gone") == 2
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 130, 255])
@@ -249,6 +260,20 @@ def test_without_a_testbed_commands_say_so(root: None, run_dir: Path) -> None:
         done = run(*command)
         assert done.returncode == 2
         assert "no testbed is up" in done.stderr
+
+
+def test_a_testbed_that_is_not_up_ends_every_command_alike(root: None, run_dir: Path) -> None:
+    (run_dir / "tbtleft").mkdir()
+    for command in (["inspect"], ["ping"], ["logs", "obu1"], ["exec", "obu1", "true"]):
+        done = run(command[0], "-n", "tbtnone", *command[1:])
+        assert done.returncode == 2
+        assert (
+            "no testbed of that name is up (got 'tbtnone'; expected one of tbtleft)" in done.stderr
+        )
+        left = run(command[0], "-n", "tbtleft", *command[1:])
+        assert left.returncode == 2
+        assert "`testbed down tbtleft`" in left.stderr
+    (run_dir / "tbtleft").rmdir()
 
 
 def test_ctrl_c_while_it_comes_up_undoes_everything(

@@ -47,7 +47,7 @@ def test_a_healthy_testbed(up: Callable[[Topology], Running], testbed_name: str)
     assert (view.name, view.complete) == (testbed_name, True)
     assert view.launcher_pid == running.launcher.snapshot().pid
     nodes = {node.name: node for node in view.nodes}
-    assert [(n.state, n.why) for n in nodes.values()] == [("ready", None)] * 3
+    assert [(n.state, n.why, n.ok) for n in nodes.values()] == [("ready", None, True)] * 3
     b = nodes["b"]
     assert b.upstream is not None
     assert (b.upstream.node, b.upstream.rsu, b.upstream.hops) == ("a", "rsu", 2)
@@ -77,6 +77,8 @@ def test_who_died_who_was_stopped_and_who_never_ran(
     assert nodes["a"].exit_status == -signal.SIGKILL
     assert nodes["a"].pid is nodes["a"].stats is nodes["a"].uptime_s is None
     assert (nodes["rsu"].state, nodes["rsu"].why) == ("stopped", None)
+    # Without an RSU and a relay there is nothing that b could have joined.
+    assert [node.ok for node in nodes.values()] == [False, False, True]
 
 
 def test_a_program_in_place_of_an_agent(
@@ -98,6 +100,7 @@ def test_without_a_launcher_the_nodes_are_lost(
     view = inspect(testbed_name)
     assert view.launcher_pid is None
     assert {(node.state, node.why) for node in view.nodes} == {("lost", "its launcher is gone")}
+    assert not any(node.ok for node in view.nodes)
 
 
 def test_summaries_tell_of_all_and_of_the_remains(

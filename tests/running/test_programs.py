@@ -163,6 +163,10 @@ def test_one_that_answers_no_heartbeat_is_named(
         "deaf": "was not seen to answer a heartbeat (it hears rsu1, silent)",
     }
     assert running.status()["silent"].state == "ready"
+    shown = {node.name: node for node in inspect(testbed_name).nodes}
+    assert (shown["deaf"].state, shown["deaf"].ok) == ("ready", False)
+    assert shown["deaf"].why == "was not seen to answer a heartbeat"
+    assert (shown["silent"].why, shown["silent"].ok) == (None, True)
 
 
 def test_it_ends_at_its_own_signal_with_its_environment(
