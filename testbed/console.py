@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -27,10 +28,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from testbed.columns import Column, fit
 from testbed.printable import printable
 
 _UNBOUNDED = 100_000
 _PAGE = 110
+_GAP = 2
+"""Blanks between two columns of a table."""
 _GOOD_WORDS = {"yes": "green", "no": "red"}
 
 Cell = str | int | float | bool | None
@@ -66,19 +70,58 @@ def print_text(text: str) -> None:
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """A plain table on stdout: numbers to the right, no data as “–”."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, spare: Sequence[str] = ()
+) -> None:
+    """A plain table on stdout: numbers to the right, no data as “–”.
+
+    No word is broken: where the terminal is too narrow, columns named in `spare` are left out, the
+    first first, and where even that does not do, each row becomes a block of lines.
+    """
     filled = [list(row) for row in rows]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for index, column in enumerate(columns):
+    cells = [[_cell(value) for value in row] for row in filled]
+    out = console(sys.stdout)
+    measured = [
+        _measured(title, [row[index] for row in cells]) for index, title in enumerate(columns)
+    ]
+    widths = fit(measured, out.width, gap=_GAP, spare=spare)
+    if widths is None:
+        _print_blocks(out, columns, cells)
+        return
+    table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
+    for index, width in widths.items():
         numbers = [row[index] for row in filled if row[index] is not None]
         right = bool(numbers) and all(
             isinstance(value, int | float) and not isinstance(value, bool) for value in numbers
         )
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in filled:
-        table.add_row(*(_cell(value) for value in row))
-    console(sys.stdout).print(table)
+        table.add_column(columns[index], justify="right" if right else "left", width=width)
+    for texts in cells:
+        table.add_row(*(texts[index] for index in widths))
+    out.print(table)
+    if len(widths) < len(columns):
+        gone = [title for index, title in enumerate(columns) if index not in widths]
+        note(f"no room here for: {', '.join(gone)}")
+
+
+def _measured(title: str, cells: Sequence[Text]) -> Column:
+    texts = [title, *(cell.plain for cell in cells)]
+    return Column(
+        title=title,
+        natural=max(cell_len(line) for text in texts for line in text.splitlines() or [""]),
+        least=max(cell_len(word) for text in texts for word in text.split() or [""]),
+    )
+
+
+def _print_blocks(out: Console, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    for number, row in enumerate(rows):
+        if number:
+            out.print()
+        block = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+        block.add_column(style="bold", no_wrap=True)
+        block.add_column(overflow="fold")
+        for title, text in zip(columns, row, strict=True):
+            block.add_row(title, text)
+        out.print(block)
 
 
 def _cell(value: Cell) -> Text:

@@ -16,6 +16,8 @@ from testbed.cli.options import duration, format_option, name_option
 if TYPE_CHECKING:
     from testbed.running.inspect import NodeView, TestbedView
 
+_SPARE = ("ipv6", "pid", "engines", "ipv4", "rsu", "hops")
+"""What is left out where there is no room, the first first."""
 _NAMED = 5
 """So many nodes are named in an error; the table has all."""
 NOT_FOUND = 127
@@ -142,6 +144,7 @@ def _print_nodes(nodes: tuple[NodeView, ...]) -> None:
             )
             for node in nodes
         ),
+        spare=_SPARE,
     )
 
 

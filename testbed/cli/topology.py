@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +12,9 @@ import click
 from testbed.cli import completing
 from testbed.cli.options import file_options, format_option, one_file, topology_options
 from testbed.errors import InputError
+from testbed.naturally import naturally
+
+_MOST_NAMES = 8
 
 if TYPE_CHECKING:
     from testbed.scenario.model import Scenario
@@ -70,7 +73,7 @@ def _print_topology(loaded: Topology, form: str) -> None:
             (
                 node.name,
                 node.kind,
-                ", ".join(sorted(neighbours[node.name])) or None,
+                _named(neighbours[node.name]),
                 hops[node.name],
                 str(node.ipv4),
                 str(node.ipv6),
@@ -78,11 +81,19 @@ def _print_topology(loaded: Topology, form: str) -> None:
             )
             for node in loaded.nodes
         ),
+        spare=("mac", "ipv6", "ipv4"),
     )
     console.note(
         f"{loaded.name}: {len(loaded.rsus)} RSU, {len(loaded.obus)} OBU, "
         f"{len(loaded.links)} links, {len(loaded.segments)} segments: valid"
     )
+
+
+def _named(nodes: Collection[str]) -> str | None:
+    """Their names, or how many they are where nobody would read them."""
+    if len(nodes) > _MOST_NAMES:
+        return f"{len(nodes)} nodes"
+    return ", ".join(sorted(nodes, key=naturally)) or None
 
 
 def _print_scenario(scenario: Scenario, form: str) -> None:

@@ -16,6 +16,7 @@ from testbed.kernel import netns
 from testbed.kernel.operations import MakeCable, MakePort
 from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Snapshot
 from testbed.launch.messages import Program
+from testbed.naturally import naturally
 from testbed.rundir import RunDir
 from testbed.running import agent_control, joining, journal
 from testbed.running.joining import describe_exit
@@ -220,7 +221,7 @@ def _view(
         ipv4=str(node.ipv4),
         ipv6=str(node.ipv6),
         medium=radio,
-        hears=tuple(sorted(topology.neighbours()[node.name])),
+        hears=tuple(sorted(topology.neighbours()[node.name], key=naturally)),
         upstream=None if status is None else _upstream(topology, status.upstream),
         engines=None if status is None else status.engines,
         stats=stats,

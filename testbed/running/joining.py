@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from testbed.launch.client import Launcher, NodeStatus
+from testbed.naturally import naturally
 from testbed.rundir import RunDir
 from testbed.running import agent_control
 from testbed.topology.model import Topology
@@ -152,7 +153,7 @@ def _why(
         return f"not ready {waited_s:.1f} s after its start{_last_words(run, name)}"
     if not expected or node.joined:
         return None
-    heard_by = ", ".join(sorted(topology.neighbours()[name]))
+    heard_by = ", ".join(sorted(topology.neighbours()[name], key=naturally))
     if topology.node(name).settings.is_program:
         return f"{NOT_ANSWERED} (it hears {heard_by})"
     if stats is None:
