@@ -19,6 +19,8 @@ Sort = Literal["topologies", "scenarios"]
 
 _ONE: Final[dict[Sort, str]] = {"topologies": "topology", "scenarios": "scenario"}
 
+_COMMAND: Final[dict[Sort, str]] = {"topologies": "up", "scenarios": "run"}
+
 _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -65,6 +67,9 @@ def locate(sort: Sort, given: str | Path) -> str | Path:
     found = find(sort, text)
     if found is not None:
         return found
+    other: Sort = "scenarios" if sort == "topologies" else "topologies"
+    if find(other, text) is not None:
+        raise InputError(f"{text} is a {_ONE[other]}: `testbed {_COMMAND[other]} {text}`")
     told, expected = unknown(text, sort)
     raise InputError(told, file=text, expected=f"a file, - for standard input, or {expected}")
 

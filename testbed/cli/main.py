@@ -36,8 +36,25 @@ such as TESTBED_UP_WAIT=30s."""
 _UNCUT = 1000
 """Characters; no sentence is as long."""
 
+_ELSEWHERE = {
+    "capture": "`testbed exec NODE -- tcpdump -i radio0`",
+    "link": "change the links in the file, and `testbed up FILE` does what is different",
+    "top": "`testbed inspect NODE --stats`",
+}
+"""Commands that others of this kind have, and what there is here instead."""
+
+
+class _Root(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing and args[0] in _ELSEWHERE:
+            ctx.fail(f"No such command {args[0]!r}; instead: {_ELSEWHERE[args[0]]}.")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
+    cls=_Root,
     context_settings={
         "auto_envvar_prefix": "TESTBED",
         "help_option_names": ["-h", "--help"],

@@ -29,9 +29,20 @@ def validate(file: str | None, topology: str | None, format: str) -> None:
 
     FILE is a path, the name of a shipped topology (pair, highway, …) or scenario (batching, …), or
     - for a topology on stdin. Makes nothing and needs no rights. Ends with 2, and
-    one line that names the place, where the file is not right.
+    a line that names the place for everything that is wrong, where the file is not right.
     """
-    given = one_file(file, topology)
+    from testbed import console
+    from testbed.files.validation import FileError
+
+    try:
+        _validate(one_file(file, topology), format)
+    except FileError as error:
+        for problem in error.problems[:-1]:
+            console.error(str(problem))
+        raise error.problems[-1] from None
+
+
+def _validate(given: str, format: str) -> None:
     if _is_scenario(given):
         from testbed.scenario.loader import load_scenario
 
@@ -46,12 +57,12 @@ def _is_scenario(given: str) -> bool:
     """Whether that is a scenario; a path to no file is left to the topologies' loader to refuse."""
     from testbed import shipped
     from testbed.files import yamlfile
+    from testbed.files.sort import is_scenario
 
     if given == yamlfile.STDIN:
         return False
     if os.path.isfile(given):
-        written = yamlfile.read(given, env=os.environ).value
-        return isinstance(written.get("topology"), str) or "variants" in written
+        return is_scenario(yamlfile.read(given, env=os.environ))
     if shipped.find("topologies", given) or not shipped.is_bare_name(given):
         return False
     if shipped.find("scenarios", given):

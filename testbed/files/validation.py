@@ -6,7 +6,8 @@ error of a file (from its top) is reported, with the number of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,8 @@ class Strict(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _EXPECTED = {
     "dict_type": "a mapping",
@@ -59,21 +62,35 @@ class FileError(InputError):
         return f"{super().__str__()}; and {more} more error{'s' if more > 1 else ''} in this file"
 
 
-def check(model: type[Model], document: Document) -> Model:
-    """The document as that model; `FileError` with everything that is wrong with it."""
+def check(
+    model: type[Model], document: Document, *, unsupported: Mapping[str, str] = _NOTHING
+) -> Model:
+    """The document as that model; `FileError` with everything that is wrong with it.
+
+    `unsupported` has keys that other tools have, with what is said where one of them is found.
+    """
     try:
         return model.model_validate(document.value)
     except ValidationError as error:
         found = error.errors(include_url=False)
         # A misspelt key comes before the one that is missing for that.
         found.sort(key=lambda details: details["type"] != "extra_forbidden")
-        raise FileError([_problem(model, document, details) for details in found]) from None
+        raise FileError(
+            [_problem(model, document, details, unsupported) for details in found]
+        ) from None
 
 
-def _problem(model: type[BaseModel], document: Document, details: ErrorDetails) -> InputError:
+def _problem(
+    model: type[BaseModel],
+    document: Document,
+    details: ErrorDetails,
+    unsupported: Mapping[str, str],
+) -> InputError:
     place = _place(document.value, details["loc"])
     kind, context = details["type"], details.get("ctx", {})
     if kind == "extra_forbidden":
+        if (told := unsupported.get(str(place[-1]))) is not None:
+            return document.error(place, f"{dotted(place)}: not supported: {told}")
         return _unknown_key(model, document, place)
     if kind == "missing":
         where = f"{dotted(place)}: " if place else ""
@@ -125,9 +142,9 @@ def _unknown_key(model: type[BaseModel], document: Document, place: Place) -> In
             if any(key in one.get("properties", {}) for one in inside):
                 hint = f", it belongs in {name!r}"
     where = f"{dotted(parent)}: " if parent else ""
-    return document.error(
-        place, f"{where}unknown key {key!r}{hint}", expected="one of " + ", ".join(known)
-    )
+    # Who is told the right key needs no list of all others.
+    expected = None if hint else "one of " + ", ".join(known)
+    return document.error(place, f"{where}unknown key {key!r}{hint}", expected=expected)
 
 
 def _step(schema: dict[str, Any], here: dict[str, Any], step: str | int) -> Iterator[Any]:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Literal, cast
 
 from testbed import shipped, targets
+from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.files.document import Document, Place, dotted
 from testbed.files.problems import Problems
+from testbed.files.sort import is_topology
 from testbed.files.validation import check
 from testbed.scenario import frameroom
 from testbed.scenario import model as values
@@ -46,6 +48,8 @@ def load_scenario(path: str | Path, *, env: Mapping[str, str] | None = None) -> 
     variables = os.environ if env is None else env
     found = shipped.locate("scenarios", path)
     document = yamlfile.read(found, env=variables)
+    if is_topology(document):
+        raise InputError("this is a topology: `testbed up FILE`", file=document.file)
     file = check(ScenarioFile, document)
     topology = _topology(file.topology, document, ("topology",), variables)
     checked_in = file.checks.topology

@@ -21,6 +21,11 @@ from testbed.topology.settings import KindedSettings, Settings
 NODE_NAME = r"[a-zA-Z0-9][a-zA-Z0-9._-]*"
 TESTBED_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_-]*"
 LONGEST_NAME = 32
+UNSUPPORTED = dict.fromkeys(
+    ("delay", "jitter", "loss", "rate", "corruption", "duplicate", "reorder"),
+    "the radio is only who hears whom, which loses, delays and limits nothing",
+)
+"""What links have elsewhere."""
 
 _NODE_NAME = Text(
     pattern=NODE_NAME,

@@ -14,8 +14,9 @@ from testbed import shipped
 from testbed.errors import InputError
 from testbed.files import yamlfile
 from testbed.files.document import Document
+from testbed.files.sort import is_scenario
 from testbed.files.validation import check
-from testbed.topology.file import LONGEST_NAME, TESTBED_NAME, TopologyFile
+from testbed.topology.file import LONGEST_NAME, TESTBED_NAME, UNSUPPORTED, TopologyFile
 from testbed.topology.model import Topology
 from testbed.topology.resolve import resolve
 
@@ -33,12 +34,14 @@ def load_topology(
     document = yamlfile.read(
         shipped.locate("topologies", path), env=os.environ if env is None else env
     )
+    if is_scenario(document):
+        raise InputError("this is a scenario: `testbed run FILE`", file=document.file)
     return topology_of(document, name=name)
 
 
 def topology_of(document: Document, *, name: str | None = None) -> Topology:
     """The topology in a document that was read already."""
-    return resolve(check(TopologyFile, document), document, name=name)
+    return resolve(check(TopologyFile, document, unsupported=UNSUPPORTED), document, name=name)
 
 
 def check_name(name: str) -> str:

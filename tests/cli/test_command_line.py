@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.topology.file import UNSUPPORTED
+
 ROOT = Path(__file__).resolve().parents[2]
 TESTBED = (sys.executable, "-m", "testbed")
 CORNER = """\
@@ -111,6 +113,44 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"{file}:8: " in done.stderr
     assert "colour" in done.stderr
+
+
+def test_validate_tells_of_everything_that_is_wrong_a_line_each(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(CORNER.replace("kind: obu", "kind: obu, bach: 3") + "    - {loss: 1%}\n")
+    done = run("validate", str(file))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"error: {file}:5: topology.nodes.obu1: unknown key 'bach', did you mean 'batch'?",
+        f"error: {file}:8: topology.links[1].loss: not supported: {UNSUPPORTED['loss']}",
+        f"error: {file}:8: topology.links[1]: the key 'endpoints' is missing",
+    ]
+    # Whoever wanted something else of the file is told of the first, and how many follow.
+    assert run("graph", str(file)).stderr.endswith("'batch'?; and 2 more errors in this file\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "pair"), "error: pair is a topology: `testbed up pair`"),
+        (("up", "batching"), "error: batching is a scenario: `testbed run batching`"),
+        (("capture", "obu1"), "`testbed exec NODE -- tcpdump -i radio0`"),
+        (("top",), "`testbed inspect NODE --stats`"),
+        (("link", "show"), "`testbed up FILE`"),
+        (("run", str(ROOT / "topologies" / "pair.yaml")), "this is a topology: `testbed up FILE`"),
+        (
+            ("up", str(ROOT / "scenarios" / "batching.yaml")),
+            "this is a scenario: `testbed run FILE`",
+        ),
+    ],
+)
+def test_what_is_asked_of_the_wrong_command_is_sent_to_the_right_one(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert said in line
 
 
 @pytest.mark.parametrize("arguments", [("-",), ("-t", "-"), ("--topology", "-")])

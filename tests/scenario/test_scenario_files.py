@@ -237,12 +237,7 @@ def test_a_shipped_scenario_is_found_by_its_bare_name() -> None:
         ),
         (
             ("many: {batch: 32}", "many: {bach: 8}"),
-            (
-                "9: variants.many: unknown key 'bach', did you mean 'batch'? (expected one of "
-                "adaptive_batch, baseline, batch, cached_candidates, coalesce, command, engine, "
-                "env, group_copies, handler, hello, like, max_wait, metrics, mtu, only, ready, "
-                "stop, sweep, user)"
-            ),
+            "9: variants.many: unknown key 'bach', did you mean 'batch'?",
         ),
         (
             ("many: {batch: 32}", "many: {only: {passes: [time]}}"),
@@ -299,7 +294,7 @@ def test_a_mistake_is_told_with_line_value_and_what_was_expected(
                 "(got 'none'; expected one of low, max)"
             ),
         ),
-        ("repeat: 5", "10: unknown key 'repeat', did you mean 'repeats'? (expected one of "),
+        ("repeat: 5", "10: unknown key 'repeat', did you mean 'repeats'?"),
     ],
 )
 def test_a_mistaken_line_is_told(line: str, message: str, tmp_path: Path) -> None:

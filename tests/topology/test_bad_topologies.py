@@ -9,11 +9,6 @@ from testbed.files import yamlfile
 from testbed.files.validation import FileError
 from testbed.topology.loader import load_topology, topology_of
 
-NODE_KEYS = (
-    "adaptive_batch, batch, cached_candidates, coalesce, command, engine, env, group, "
-    "group_copies, handler, hello, ipv4, ipv6, kind, max_wait, metrics, mtu, position, ready, "
-    "stop, user"
-)
 SETTINGS_KEYS = (
     "adaptive_batch, batch, cached_candidates, coalesce, command, engine, env, group_copies, "
     "handler, hello, kind, max_wait, metrics, mtu, ready, stop, user"
@@ -119,53 +114,31 @@ def test_the_top(text: str, expected: str) -> None:
         (GOOD + "flavour: 1\n", "f:8: unknown key 'flavour' (expected one of name, topology)"),
         (
             GOOD + "segments: {}\n",
-            (
-                "f:8: unknown key 'segments', it belongs in 'topology' "
-                "(expected one of name, topology)"
-            ),
+            "f:8: unknown key 'segments', it belongs in 'topology'",
         ),
         (
             GOOD + "  link: []\n",
-            (
-                "f:8: topology: unknown key 'link', did you mean 'links'? "
-                "(expected one of addressing, "
-                "defaults, groups, kinds, links, nodes, segments)"
-            ),
+            "f:8: topology: unknown key 'link', did you mean 'links'?",
         ),
         (
             with_node("kind: obu, mtuu: 1400"),
-            (
-                "f:5: topology.nodes.obu1: unknown key 'mtuu', did you mean 'mtu'? "
-                f"(expected one of {NODE_KEYS})"
-            ),
+            "f:5: topology.nodes.obu1: unknown key 'mtuu', did you mean 'mtu'?",
         ),
         (
             with_node("kind: obu, period: 1s"),
-            (
-                "f:5: topology.nodes.obu1: unknown key 'period', it belongs in 'hello' "
-                f"(expected one of {NODE_KEYS})"
-            ),
+            "f:5: topology.nodes.obu1: unknown key 'period', it belongs in 'hello'",
         ),
         (
             with_node("kind: obu, hello: {perod: 1s}"),
-            (
-                "f:5: topology.nodes.obu1.hello: unknown key 'perod', did you mean 'period'? "
-                "(expected one of history, period)"
-            ),
+            "f:5: topology.nodes.obu1.hello: unknown key 'perod', did you mean 'period'?",
         ),
         (
             with_node("kind: obu, engine: {wired: mmsg}"),
-            (
-                "f:5: topology.nodes.obu1.engine: unknown key 'wired', did you mean 'wire'? "
-                "(expected one of tap, wire)"
-            ),
+            "f:5: topology.nodes.obu1.engine: unknown key 'wired', did you mean 'wire'?",
         ),
         (
             GOOD + "  kinds: {rsus: {}}\n",
-            (
-                "f:8: topology.kinds: unknown key 'rsus', did you mean 'rsu'? "
-                "(expected one of obu, rsu)"
-            ),
+            "f:8: topology.kinds: unknown key 'rsus', did you mean 'rsu'?",
         ),
         (
             GOOD + "  defaults: {group: a}\n",
@@ -182,23 +155,17 @@ def test_the_top(text: str, expected: str) -> None:
         (
             GOOD + "  segments: {a: {member: [rsu1]}}\n",
             (
-                "f:8: topology.segments.a: unknown key 'member', did you mean 'members'? "
-                "(expected one of members, name); and 1 more error in this file"
+                "f:8: topology.segments.a: unknown key 'member', did you mean 'members'?; "
+                "and 1 more error in this file"
             ),
         ),
         (
             GOOD + "  segments: [{memberz: [rsu1], members: [rsu1]}]\n",
-            (
-                "f:8: topology.segments[0]: unknown key 'memberz', did you mean 'members'? "
-                "(expected one of members, name)"
-            ),
+            "f:8: topology.segments[0]: unknown key 'memberz', did you mean 'members'?",
         ),
         (
             GOOD + "  addressing: {ip4: 10.0.0.0/8}\n",
-            (
-                "f:8: topology.addressing: unknown key 'ip4', did you mean 'ipv4'? "
-                "(expected one of ipv4, ipv6)"
-            ),
+            "f:8: topology.addressing: unknown key 'ip4', did you mean 'ipv4'?",
         ),
     ],
 )
