@@ -48,8 +48,9 @@ class AgentConfig:
     lets the batch size follow the load between two sizes, in place of `batch`.
     `metrics` is an address and port on which HTTP serves what is counted, None for no such thing.
     `run_as` is (uid, gid) taken on once every descriptor is open; None drops capabilities only.
-    `event_fd` is a descriptor for JSON lines about what happens; `quiet_tap` keeps IPv6 duplicate
-    address detection, router solicitation and link-local addresses off the TAP.
+    `event_fd` is a descriptor for JSON lines about what happens, `root_fd` one of a tree of mounts
+    that is to be the root (agent.linux.mounttree), None for one of its own; `quiet_tap` keeps IPv6
+    duplicate address detection, router solicitation and link-local addresses off the TAP.
 
     :raises ConfigError: a value is not of the form wanted.
     """
@@ -77,6 +78,7 @@ class AgentConfig:
     stats_path: str | None = None
     run_as: tuple[int, int] | None = None
     event_fd: int | None = None
+    root_fd: int | None = None
     quiet_tap: bool = False
 
     def __post_init__(self) -> None:

@@ -124,11 +124,9 @@ class Agent:
         if self._stopping:
             self._driver.stop()
         self._driver.watch(wakeup.fileno(), lambda: wakeup.recv(4096))
-        confined = confinement.prepare(config)
-        if confined is not None:
-            stack.callback(confined.close)
-        landlock = None if confined is None else confined.version
-        self._stats = Stats(config, self._node, self._driver, sides, landlock=landlock)
+        # Everything that takes rights is open; what follows only reads and writes it.
+        confined = confinement.give_up(config)
+        self._stats = Stats(config, self._node, self._driver, sides, confined=confined)
         if listener is not None:
             control = Control(listener, self._answer)
             stack.callback(control.close)
@@ -136,7 +134,6 @@ class Agent:
         if self._served is not None:
             desk, _ = self._served
             self._driver.watch(desk.fileno(), desk.serve)
-        confinement.give_up(config, confined)
         self._ready = self._describe(tap.port.ifname)
 
     def run(self) -> None:

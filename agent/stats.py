@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from agent.config import AgentConfig
+from agent.confinement import Confined
 from agent.driver import Driver
 from agent.engines.base import Engine, EngineCounters, Side
 from agent.engines.registry import Selection
@@ -55,7 +56,7 @@ class SideSource:
 class Stats:
     """Puts the document together; `sides` in the order in which they are listed.
 
-    `landlock` is the version that confines the process, None where there is none.
+    `confined` says what holds the process, beside its having no rights.
     """
 
     def __init__(
@@ -65,10 +66,10 @@ class Stats:
         driver: Driver,
         sides: Mapping[Side, SideSource],
         *,
-        landlock: int | None = None,
+        confined: Confined,
     ) -> None:
         self._config = config
-        self._landlock = landlock
+        self._confined = confined
         self._node = node
         self._driver = driver
         self._sides = sides
@@ -104,7 +105,8 @@ class Stats:
             "pid": os.getpid(),
             "mac": self._node.mac.hex(":"),
             "uptime_ns": now_ns - self._start_ns,
-            "landlock": self._landlock,
+            "landlock": self._confined.landlock,
+            "user_namespaces": self._confined.user_namespaces,
             "handler": "batched" if driver.batched else "per-packet",
             "batch": self._config.batch_limit if driver.batched else 1,
             "adaptive_batch": {

@@ -18,12 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
+from agent.linux import mounttree
 from testbed.kernel import netns
 from testbed.launch import user
 from testbed.launch.messages import NodeSpec, Program
 
 EVENTS_FD: Final = 3
 _LIFELINE_FD: Final = 4
+_ROOT_FD: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
 _EXIT_NOT_STARTED: Final = 70
 """EX_SOFTWARE of sysexits.h: the node never came to be."""
@@ -68,7 +70,19 @@ class Forked:
     events: int
 
 
-def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int) -> Forked:
+def copy_root() -> int | None:
+    """A root for all agents to share, or None: each then tries to have its own, and says why not.
+
+    A copy has an entry for each mount, also for the one by which each node's namespace is named. If
+    every agent made its own, that would grow with the square of the nodes.
+    """
+    try:
+        return mounttree.copy()
+    except OSError:
+        return None
+
+
+def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int, root: int | None) -> Forked:
     """A child that becomes the node. OSError where there is none; nothing is left of it then."""
     own_pid = os.getpid()
     events, events_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -78,7 +92,15 @@ def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int) -> Forked
         try:
             pid = os.fork()
             if pid == 0:
-                become(spec, directory, log, events=events_end, lifeline=lifeline, launcher=own_pid)
+                become(
+                    spec,
+                    directory,
+                    log,
+                    events=events_end,
+                    lifeline=lifeline,
+                    root=root,
+                    launcher=own_pid,
+                )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         try:
@@ -96,12 +118,21 @@ def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int) -> Forked
 
 
 def become(
-    spec: NodeSpec, directory: Path, log: Path, *, events: int, lifeline: int, launcher: int
+    spec: NodeSpec,
+    directory: Path,
+    log: Path,
+    *,
+    events: int,
+    lifeline: int,
+    root: int | None,
+    launcher: int,
 ) -> NoReturn:
     """Turn this just forked child into the node; never returns, whatever happens."""
     status = _EXIT_NOT_STARTED
     try:
-        status = _run(spec, directory, log, events=events, lifeline=lifeline, launcher=launcher)
+        status = _run(
+            spec, directory, log, events=events, lifeline=lifeline, root=root, launcher=launcher
+        )
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -114,12 +145,22 @@ def become(
 
 
 def _run(
-    spec: NodeSpec, directory: Path, log: Path, *, events: int, lifeline: int, launcher: int
+    spec: NodeSpec,
+    directory: Path,
+    log: Path,
+    *,
+    events: int,
+    lifeline: int,
+    root: int | None,
+    launcher: int,
 ) -> int:
     os.setsid()
     said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    _keep({0: null, 1: said, 2: said, EVENTS_FD: events, _LIFELINE_FD: lifeline})
+    kept = {0: null, 1: said, 2: said, EVENTS_FD: events, _LIFELINE_FD: lifeline}
+    if spec.config is not None and root is not None:
+        kept[_ROOT_FD] = root
+    _keep(kept)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -134,7 +175,8 @@ def _run(
     assert spec.config is not None
     from agent.runtime import run_agent
 
-    return run_agent(replace(spec.config, event_fd=EVENTS_FD))
+    root_fd = None if root is None else _ROOT_FD
+    return run_agent(replace(spec.config, event_fd=EVENTS_FD, root_fd=root_fd))
 
 
 def _keep(wanted: dict[int, int]) -> None:

@@ -47,6 +47,7 @@ class Nodes:
         self.leaving = False
         # Its write end lives as long as this process: see launch_child.follow.
         self._lifeline, self._lifeline_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._root = launch_child.copy_root()
 
     # -- what is asked for
 
@@ -163,7 +164,9 @@ class Nodes:
             # Before it starts: its first words and its first reply count.
             watch = ProgramWatch(spec.program, spec.netns, log, self._selector)
         try:
-            child = launch_child.fork(spec, directory, log, lifeline=self._lifeline)
+            child = launch_child.fork(
+                spec, directory, log, lifeline=self._lifeline, root=self._root
+            )
         except BaseException:
             if watch is not None:
                 watch.close()

@@ -71,6 +71,49 @@ def frames(running: Running) -> dict[str, int]:
     return {name: stats["wire"]["rx_frames"] for name, stats in told.items() if stats}
 
 
+def root_mount(pid: int) -> str:
+    """The mount that a process has for its root."""
+    descriptor = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_CLOEXEC)
+    try:
+        about = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    return next(line.split()[1] for line in about.splitlines() if line.startswith("mnt_id:"))
+
+
+def test_the_root_of_every_agent_is_one_without_user_namespaces_while_traffic_flows(
+    testbed_name: str, wait_until: WaitUntil
+) -> None:
+    topology = cell(testbed_name)
+    mounts = Path("/proc/self/mountinfo").read_text
+    with lifecycle.up(topology) as running, traffic(topology):
+        told = agent_control.ask(running.run, list(ENGINES), {"cmd": "stats"})
+        assert {stats and stats["user_namespaces"] for stats in told.values()} == {"refused"}
+        outside = {line.split()[0] for line in mounts().splitlines()}
+        assert root_mount(os.getpid()) in outside
+        for name, node in running.status().items():
+            assert root_mount(node.pid) not in outside, name
+            # It looks like the one outside, and the namespace of mounts is the one outside.
+            assert os.path.samestat(os.stat(f"/proc/{node.pid}/root"), os.stat("/")), name
+            assert os.path.samestat(
+                os.stat(f"/proc/{node.pid}/ns/mnt"), os.stat("/proc/self/ns/mnt")
+            ), name
+            assert os.readlink(f"/proc/{node.pid}/cwd") == str(running.run.node(name))
+        before = frames(running)
+        wait_until(
+            lambda: all(now > before[name] + 5 for name, now in frames(running).items()),
+            timeout=20,
+            what="traffic flows through all",
+        )
+        again = running.restart("a")
+        assert again.state == "ready"
+        assert root_mount(again.pid) not in outside
+        launcher = running.launcher.snapshot().pid
+        assert root_mount(launcher) in outside
+    lifecycle.down(testbed_name)
+    assert testbed_name not in mounts()
+
+
 def test_every_thread_of_every_agent_is_nobody_without_rights_while_traffic_flows(
     testbed_name: str, wait_until: WaitUntil
 ) -> None:
