@@ -31,6 +31,7 @@ CAPABILITIES: Final = (
     Capability(name="DAC_OVERRIDE", used_for="files of each node's user"),
     Capability(name="KILL", used_for="stopping nodes of another user"),
     Capability(name="SYS_NICE", used_for="a tester in real time; node_cpu", needed=False),
+    Capability(name="SYS_CHROOT", used_for="nodes that can make no user namespace", needed=False),
     Capability(name="SETPCAP", used_for="nodes that can never get rights again", needed=False),
     Capability(name="IPC_LOCK", used_for="locked memory of rings beyond the limit", needed=False),
 )

@@ -221,6 +221,13 @@ _FIXED: tuple[Check, ...] = (
         used_for="agents that reach no files, ports or processes beside their own",
         how_to_get="Linux 5.13 or later, with landlock among the security modules (lsm=)",
     ),
+    Check(
+        key="user-namespaces",
+        title="refusing user namespaces",
+        probe=features.user_namespaces_refused,
+        used_for="agents that cannot have rights again in a user namespace of their own",
+        how_to_get="Linux 5.2 or later; in a container: --cap-add SYS_CHROOT",
+    ),
     _program("ip", "iproute2", "a look into namespaces by hand"),
     _program("ping", "iputils-ping", "pings by hand in `testbed exec`"),
     _program("iperf3", "iperf3", "TCP by hand in `testbed exec`"),

@@ -18,10 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agent.linux import landlock as agent_landlock
-from agent.linux import netif, packet, tpacket, uring, xsk
+from agent.linux import mounttree, netif, packet, rights, tpacket, uring, xsk
 from agent.linux import tap as agent_tap
 from testbed.doctor import rtnetlink
-from testbed.doctor.isolation import CLONE_NEWNET, Unavailable, checked, libc, mount, unshare
+from testbed.doctor.isolation import (
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    Unavailable,
+    checked,
+    libc,
+    mount,
+    unshare,
+)
 from testbed.errors import Lacking
 
 _MS_BIND = 4096
@@ -29,6 +37,7 @@ _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SO_ATTACH_FILTER = 26
 _PR_SET_NO_NEW_PRIVS = 38
+_NOBODY = 65534
 
 
 def network_namespace() -> str:
@@ -182,3 +191,18 @@ def landlock() -> str:
     except PermissionError:
         return f"version {confinement.version}"
     raise Unavailable("what was given up can still be reached")
+
+
+def user_namespaces_refused() -> str:
+    """A child gives up its rights as an agent does, and then tries to have them in a namespace."""
+    tree = mounttree.copy()
+    try:
+        mounttree.enter(tree)
+    finally:
+        os.close(tree)
+    rights.drop_all((_NOBODY, _NOBODY))
+    try:
+        unshare(CLONE_NEWUSER)
+    except PermissionError:
+        return ""
+    raise Unavailable("one was made all the same")

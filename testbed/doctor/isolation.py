@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 _MS_REC_PRIVATE = 0x4000 | (1 << 18)
 
