@@ -77,8 +77,8 @@ def made(stored: Result, **scenario: object) -> Result:
         # A shipped one by its name, wherever the testbed was that ran it.
         ({"source": "/opt/there/scenarios/batching.yaml", "name": "batching"}, "results/batching",
          "testbed run batching --output results/batching"),
-        ({"source": "/home/me/scenarios/batching.yaml"}, "kept.json",
-         "testbed run /home/me/scenarios/batching.yaml"),
+        ({"source": "/srv/scenarios/batching.yaml"}, "kept.json",
+         "testbed run /srv/scenarios/batching.yaml"),
         ({"source": None}, "out", "testbed run small --output out"),
     ],
 )  # fmt: skip
