@@ -24,6 +24,15 @@ def table(found: Reachability, family: Literal[4, 6]) -> tuple[list[str], list[l
     return ["from \\ to", *found.nodes], rows
 
 
+def caption(found: Reachability, family: Literal[4, 6]) -> str:
+    """What the figures of the matrix are."""
+    many = f" with {found.in_flight} requests at once, which wait for each other"
+    return (
+        f"IPv{family}, mean round trip in ms{many if found.in_flight > 1 else ''} "
+        f"(answers of {found.rounds} if fewer)"
+    )
+
+
 def _cell(pair: PairResult | None) -> str:
     if pair is None:
         return _SELF

@@ -21,7 +21,7 @@ from testbed.kernel.netns import run_in
 from testbed.reach import echo
 from testbed.reach.echo import Family
 
-_IN_FLIGHT: Final = 16
+IN_FLIGHT: Final = 16
 """Fresh requests under way at once: enough to keep nodes busy, too few to flood a queue."""
 _FRESH_NS: Final = (5_000_000, 200_000_000)
 """A request that old makes room for another, though its answer still counts until the timeout: the
@@ -47,11 +47,17 @@ class Pinger:
     """Sockets in all namespaces. Close it, or use it in `with`: they keep the namespaces alive."""
 
     def __init__(
-        self, namespaces: Mapping[str, str], families: Iterable[Family], *, timeout_s: float
+        self,
+        namespaces: Mapping[str, str],
+        families: Iterable[Family],
+        *,
+        timeout_s: float,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
         """`namespaces` maps what tallies call their source to the names of namespaces.
 
-        An answer counts if it comes within `timeout_s`.
+        An answer counts if it comes within `timeout_s`. With one request `in_flight` each waits
+        for the one before it, and for nothing else.
 
         :raises FileNotFoundError: a namespace is not there.
         """
@@ -59,6 +65,7 @@ class Pinger:
         self._identifier = int.from_bytes(os.urandom(2), "big")
         self._selector = selectors.EpollSelector()
         self._sockets: dict[tuple[str, Family], socket.socket] = {}
+        self._in_flight = in_flight
         self._timeout_ns = int(timeout_s * 1e9)
         self._usual_ns = float(_FRESH_NS[0])
         self._sent = 0
@@ -96,7 +103,7 @@ class Pinger:
 
     def ask(self, tally: Tally) -> int:
         """Send a request as soon as there is room for it; its number, one more than the last."""
-        while len(self._fresh) >= _IN_FLIGHT:
+        while len(self._fresh) >= self._in_flight:
             self._pump(self._fresh_ns())
         number = self._sent
         self._sent += 1

@@ -20,7 +20,7 @@ from testbed.errors import TestbedError
 from testbed.kernel import limits, netns
 from testbed.kernel.neighbours import NeighbourTable
 from testbed.reach.echo import Family
-from testbed.reach.pinger import Pinger, Tally
+from testbed.reach.pinger import IN_FLIGHT, Pinger, Tally
 from testbed.topology.model import TAP_INTERFACE, Topology
 
 FAMILIES: Final[tuple[Family, ...]] = (4, 6)
@@ -31,9 +31,19 @@ _OPEN_BATCHES: Final = 12
 """So many batches may wait for last answers before the entries of the first are given back."""
 _MANY: Final = 10_000
 """More requests than that are many."""
+_ONE_BY_ONE: Final = 1000
+"""So many requests, one after the other, take a second or two."""
 _NOT_ASKED: Final = "not asked: nothing passed the other way"
 _TABLE_SIZE: Final = 1024
 """gc_thresh3 where it cannot be read; the kernel's own default (arp(7))."""
+
+
+def in_flight_for(requests: int) -> int:
+    """How many to have under way at once where what a ping by hand shows is wanted.
+
+    One, unless that would take too long.
+    """
+    return 1 if requests <= _ONE_BY_ONE else IN_FLIGHT
 
 
 class ReachError(TestbedError):
@@ -76,6 +86,7 @@ class Reachability:
     nodes: tuple[str, ...]
     families: tuple[Family, ...]
     rounds: int
+    in_flight: int
     seconds: float
     pairs: tuple[PairResult, ...]
 
@@ -105,6 +116,7 @@ class Reachability:
             "nodes": list(self.nodes),
             "families": list(self.families),
             "rounds": self.rounds,
+            "in_flight": self.in_flight,
             "seconds": self.seconds,
             "complete": self.complete,
             "lossless": self.lossless,
@@ -133,14 +145,16 @@ def reach(
     families: Sequence[Family] = FAMILIES,
     rounds: int = 3,
     timeout_s: float = 1.0,
+    in_flight: int = IN_FLIGHT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Reachability:
     """Ping every pair of `nodes` (None: all) of a testbed that is up, `rounds` times each way.
 
     Two nodes between which nothing passes are asked twice. Among very many pairs one of the two is
     asked, once: an answer needs both directions, and each silence lasts for the whole timeout. An
-    answer counts if it comes within `timeout_s`. `progress` is told how many requests of all are
-    done.
+    answer counts if it comes within `timeout_s`. With several requests `in_flight` nodes have
+    batches before them, and the times contain the waiting for each other. `progress` is told how
+    many requests of all are done.
 
     :raises ReachError: a node's namespace is not there.
     """
@@ -152,7 +166,7 @@ def reach(
     try:
         with (
             ExitStack() as stack,
-            Pinger(namespaces, families, timeout_s=timeout_s) as pinger,
+            Pinger(namespaces, families, timeout_s=timeout_s, in_flight=in_flight) as pinger,
         ):
             asking = _Asking(couples, pinger, rounds=rounds, many=total > _MANY)
             asking.run(
@@ -166,6 +180,7 @@ def reach(
         nodes=tuple(names),
         families=tuple(families),
         rounds=rounds,
+        in_flight=in_flight,
         seconds=time.monotonic() - begun,
         pairs=tuple(_result(tally) for couple in couples for tally in couple.tallies),
     )

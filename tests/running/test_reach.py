@@ -18,10 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running_helpers import make_topology
 
+from testbed.cli import reachability
 from testbed.kernel import limits, netns
 from testbed.kernel.neighbours import NeighbourTable
 from testbed.reach import echo
 from testbed.reach import reach as reaching
+from testbed.reach.pinger import Tally
 from testbed.reach.reach import ReachError, reach
 from testbed.running import lifecycle
 from testbed.running.lifecycle import Running
@@ -107,6 +109,39 @@ def test_some_nodes_and_one_family(cell: Running) -> None:
         ("a", "rsu", 6),
     }
     assert found.complete
+
+
+def test_one_after_the_other_no_request_waits_for_another(
+    cell: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Round trips are then those of a ping by hand, not of the burst that they are in."""
+    under_way: list[int] = []
+
+    class Watched(reaching.Pinger):
+        def ask(self, tally: Tally) -> int:
+            number = super().ask(tally)
+            under_way.append(len(self._fresh))
+            return number
+
+    monkeypatch.setattr(reaching, "Pinger", Watched)
+    found = reach(cell.topology, rounds=2, in_flight=1)
+    assert found.complete
+    assert set(under_way) == {1}
+    assert reachability.caption(found, 4) == "IPv4, mean round trip in ms (answers of 2 if fewer)"
+    assert found.to_json()["in_flight"] == 1
+    found = reach(cell.topology, rounds=2, in_flight=16)
+    assert 1 < max(under_way) <= 16
+    assert reachability.caption(found, 6) == (
+        "IPv6, mean round trip in ms with 16 requests at once, which wait for each other (answers "
+        "of 2 if fewer)"
+    )
+
+
+@pytest.mark.parametrize(("requests", "in_flight"), [(252, 1), (1000, 1), (1001, 16)])
+def test_so_many_requests_that_it_would_take_long_go_several_at_once(
+    requests: int, in_flight: int
+) -> None:
+    assert reaching.in_flight_for(requests) == in_flight
 
 
 def entries(running: Running, name: str) -> list[str]:
