@@ -34,7 +34,8 @@ RUN /opt/testbed/bin/pip install -q --no-deps . \
     && /opt/testbed/bin/pip uninstall -q --yes setuptools pip
 
 FROM ${BASE}
-ARG VERSION=
+# Of the testbed in it, as in agent/__init__.py.
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="testbed" \
       org.opencontainers.image.description="OBUs and RSUs in network namespaces, measured" \
       org.opencontainers.image.version="${VERSION}" \

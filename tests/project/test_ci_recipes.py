@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from agent import __version__
 from testbed.cli import cli
 from testbed.container.rights import CAPABILITIES, DEVICES
 
@@ -120,6 +121,11 @@ def test_the_base_is_pinned_in_one_place() -> None:
     assert jobs + "-slim" == base
 
 
+def test_an_image_says_which_version_is_in_it_without_being_told() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^ARG VERSION=(.*)$", text, re.MULTILINE) == [__version__]
+
+
 def test_only_what_the_image_is_made_of_goes_to_the_engine() -> None:
     wanted = {
         line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"
@@ -139,6 +145,26 @@ def test_the_engine_script_can_be_run_and_says_how() -> None:
     done = subprocess.run((script,), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert ".ci/engine down DIR" in done.stderr
+
+
+def test_the_engine_script_takes_no_directory_of_others(tmp_path: Path) -> None:
+    script = ROOT / ".ci" / "engine"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "kept").write_text("")
+    with subprocess.Popen(("tail", "-f", mine / "kept")) as at_work:
+        for command in ("up", "down"):
+            done = subprocess.run((script, command, mine), capture_output=True, text=True)
+            assert done.returncode == 2, done.stderr
+            assert len(done.stderr.splitlines()) == 1
+        assert at_work.poll() is None
+        at_work.terminate()
+    assert [path.name for path in mine.iterdir()] == ["kept"]
+    # What is gone already, or was never filled, is down.
+    (mine / "kept").unlink()
+    for _ in range(2):
+        subprocess.run((script, "down", mine), check=True)
+        assert not mine.exists()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
