@@ -56,6 +56,12 @@ def find(sort: Sort, name: str, *, package: Path = _PACKAGE) -> Path | None:
     return path if path.is_file() else None
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Whether that is the very file that some bare name stands for."""
+    stem = Path(path).stem
+    return any(find(sort, stem) == Path(path) for sort in _ONE)
+
+
 def locate(sort: Sort, given: str | Path) -> str | Path:
     """The file that a user means: itself where there is one, else the shipped one of that name.
 

@@ -5,12 +5,14 @@ Must not know the command's options: whatever `run` has, the one inside has as w
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from testbed.container.session import Ended
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,23 +52,45 @@ def check(container: str | None, privileged: bool) -> None:
         raise click.UsageError("--privileged is for a container, and --container is not given.")
 
 
+def is_written_with_equals(ctx: click.Context) -> bool:
+    """Whether the image is certainly one: `--container=IMAGE`, or from the environment."""
+    return "--container" not in ctx.meta[_ARGUMENTS]
+
+
 def run_scenario(
-    ctx: click.Context, image: str, scenario: str, output: Path, *, privileged: bool
-) -> None:
+    ctx: click.Context,
+    image: str,
+    scenario: str,
+    output: Path,
+    *,
+    read: Iterable[str],
+    env: Mapping[str, str],
+    result: str,
+    privileged: bool,
+) -> NoReturn:
     """`run` of this scenario in a container; the results end up in `output`.
 
-    Ends with the exit code of the run inside.
+    `read` and `env` are the files and variables that it consists of, `result` is the file that a
+    run writes in any case. Ends with the exit code of the run inside.
     """
-    from testbed.container import parcel
+    from testbed.container import inside, parcel
+    from testbed.errors import Missed, TestbedError
 
-    run(
+    ended = run(
         ctx,
         image,
-        arguments=(scenario, f"--output={output}"),
+        arguments=(scenario, f"--output={inside.RESULTS}"),
         privileged=privileged,
-        files=parcel.pack(scenario, env=os.environ),
-        results=Path(os.path.abspath(output)),
+        files=parcel.pack(scenario, read=read, env=env),
+        results=output,
+        shown=str(output),
     )
+    if ended.status in (0, Missed.exit_code) and output / result not in ended.brought:
+        raise TestbedError(
+            f"the run in the container ended with {ended.status}, but has left no {result}: "
+            f"what the image {image} runs may be something else"
+        )
+    ctx.exit(ended.status)
 
 
 def run(
@@ -76,10 +100,10 @@ def run(
     privileged: bool,
     arguments: Sequence[str] = (),
     **order: Any,
-) -> None:
+) -> Ended:
     """The same command in a container, with its options and these arguments.
 
-    `order` is what an `Order` has more. Ends with the exit code of the command inside.
+    `order` is what an `Order` has more.
     """
     from testbed import console
     from testbed.container import session
@@ -91,9 +115,7 @@ def run(
         rights=Rights(privileged=privileged),
         **order,
     )
-    status = session.run(made, say=console.note)
-    if status:
-        ctx.exit(status)
+    return session.run(made, say=console.note)
 
 
 def forwarded(ctx: click.Context) -> Iterator[str]:

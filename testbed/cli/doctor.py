@@ -22,8 +22,7 @@ def doctor(ctx: click.Context, format: str, container: str | None, privileged: b
     """
     contained.check(container, privileged)
     if container is not None:
-        contained.run(ctx, container, privileged=privileged)
-        return
+        ctx.exit(contained.run(ctx, container, privileged=privileged).status)
     from testbed import console
     from testbed.doctor import checks, examine, lacking
     from testbed.errors import Lacking

@@ -83,12 +83,13 @@ for _module in (lifecycle, inspect, topology, measure, bench, doctor, completion
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point of `testbed`; `arguments` are those of the process where not given."""
     StopSignals().install()
-    inside.hold()
     sys.exit(_status(arguments))
 
 
 def _status(arguments: Sequence[str] | None) -> int:
     try:
+        # Where whoever holds the container is gone already, this ends like any other command.
+        inside.hold()
         status = cli.main(arguments, prog_name="testbed", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as shown:
@@ -104,7 +105,9 @@ def _status(arguments: Sequence[str] | None) -> int:
         _error(str(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as stop:
-        _error("stopped")
+        if not inside.is_contained():
+            # Of a container, who asked it to stop says so.
+            _error("stopped")
         # click turns every KeyboardInterrupt into an exception of its own.
         return exit_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except BrokenPipeError:

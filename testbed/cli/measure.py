@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -111,6 +112,9 @@ def run(
     root; files go in, the results come out, and the exit code is that of the run inside.
     """
     from testbed import console
+    from testbed.container import inside
+    from testbed.experiment.runjournal import reserved
+    from testbed.files.variables import AskedFor
     from testbed.kernel import limits
     from testbed.report.files import write_reports
     from testbed.report.terminal import render_terminal
@@ -125,24 +129,38 @@ def run(
         if output is not None:
             raise click.UsageError("--resume goes on in its own directory: leave --output out.")
         scenario, quick, seed = _as_begun(resume, scenario, quick=quick, seed=seed)
-    elif scenario is None and container not in (None, contained.DEFAULT_IMAGE):
+    elif (
+        scenario is None
+        and container not in (None, contained.DEFAULT_IMAGE)
+        and not contained.is_written_with_equals(ctx)
+    ):
         # An image may be left out, a scenario never: what is there is the scenario.
         scenario, container = container, contained.DEFAULT_IMAGE
     if scenario is None:
         raise click.UsageError("Missing argument 'SCENARIO'.")
-    loaded = load_scenario(scenario)
+    asked = AskedFor(os.environ)
+    loaded = load_scenario(scenario, env=asked)
     place = Path(resume or output or f"results/{loaded.name}-{datetime.now():%Y%m%d-%H%M%S}")
     if container is not None:
-        with made_directory(place):
-            contained.run_scenario(ctx, container, scenario, place, privileged=privileged)
-        return
+        with made_directory(place), reserved(place):
+            contained.run_scenario(
+                ctx,
+                container,
+                scenario,
+                place,
+                read=loaded.files,
+                env=asked.found,
+                result=FILE_NAME,
+                privileged=privileged,
+            )
     limits.require_rights()
+    shown = inside.shown(place)
     with made_directory(place):
         result = _measured(loaded, place, quick=quick, seed=seed, resume=resume is not None)
         written = write_reports(result, place, [form for form in FORMS if form in reports])
     render_terminal(result, console.page(), brief=True)
-    files = ", ".join(str(path) for path in (place / FILE_NAME, *written))
-    console.note(f"written: {files}; all of it: testbed report {place}")
+    files = ", ".join(str(shown / path.name) for path in (place / FILE_NAME, *written))
+    console.note(f"written: {files}; all of it: testbed report {shown}")
     _check(result, fail_on)
 
 
@@ -151,6 +169,7 @@ def _measured(
 ) -> Result:
     """Run it, say how far it is, and where its result is if it is interrupted."""
     from testbed import console
+    from testbed.container import inside
     from testbed.experiment.progress import Step
     from testbed.experiment.runner import run_scenario
     from testbed.results.store import FILE_NAME
@@ -168,10 +187,10 @@ def _measured(
             )
     except KeyboardInterrupt:
         if (place / FILE_NAME).exists():
-            console.note(
-                f"what was measured until now is in {place / FILE_NAME}; to go on: "
-                f"testbed run --resume {place}"
-            )
+            told = f"what was measured until now is in {inside.shown(place) / FILE_NAME}"
+            if not inside.is_contained():
+                told += f"; to go on: testbed run --resume {place}"
+            console.note(told)
         raise
 
 

@@ -14,7 +14,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import IO, Any, Final, Self
@@ -26,7 +26,7 @@ import docker.utils.socket
 import requests
 
 from testbed.container.rights import DEVICES, READ_ONLY_PATHS, Rights
-from testbed.errors import Lacking, TestbedError
+from testbed.errors import InputError, Lacking, TestbedError
 
 _ANSWER_S: Final = 60
 _UNKNOWN_CAPABILITY: Final = re.compile(r'unknown capability: "?(?:CAP_)?(\w+)')
@@ -49,13 +49,28 @@ class UnknownCapability(Lacking):
         self.name = name
 
 
+class RealTimeRefused(TestbedError):
+    """The engine gives no share of real time; `is_lost` where the kernel gives none without one."""
+
+    def __init__(self, said: str, *, is_lost: bool) -> None:
+        super().__init__(
+            "the container gets no real time, so the tester does not run in real time: start "
+            "dockerd with --cpu-rt-runtime=950000, and let nobody else have it"
+            if is_lost
+            else said
+        )
+        self.is_lost = is_lost
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """`id` says exactly which; `version` is that of the testbed in it, None if it is not told."""
+    """`id` says exactly which; `title` and `version` are what its labels say, None if nothing."""
 
     reference: str
     id: str
+    title: str | None
     version: str | None
+    entrypoint: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,9 +99,9 @@ class Engine:
 
         :raises Lacking: none answers, or not to us; in words, with what to do about it.
         """
-        settings = docker.utils.kwargs_from_env()
-        where = str(settings.get("base_url") or "unix:///var/run/docker.sock")
+        where = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         try:
+            settings = docker.utils.kwargs_from_env()
             api = docker.APIClient(**settings, version="auto", timeout=_ANSWER_S)
             about = api.version()
         except (docker.errors.DockerException, requests.RequestException, OSError) as error:
@@ -112,6 +127,7 @@ class Engine:
         """The image of that name, if this engine has it: none is fetched.
 
         :raises Lacking: it has not.
+        :raises InputError: no image can have that name.
         """
         with _in_words():
             try:
@@ -122,11 +138,21 @@ class Engine:
                     f"`docker build -t {reference} .` in the source tree makes it, "
                     f"`docker pull {reference}` fetches it from a registry",
                 ) from None
+            except docker.errors.APIError as error:
+                if "invalid reference" not in str(error):
+                    raise
+                raise InputError(
+                    "no image can have that name",
+                    value=reference,
+                    expected="such as testbed or example.org/testbed:1",
+                ) from None
         labels = about["Config"].get("Labels") or {}
         return Image(
             reference=reference,
             id=about["Id"],
+            title=labels.get("org.opencontainers.image.title"),
             version=labels.get("org.opencontainers.image.version") or None,
+            entrypoint=about["Config"].get("Entrypoint") or (),
         )
 
     def create(
@@ -143,12 +169,13 @@ class Engine:
 
         Its standard input ends when the one who is attached to it leaves.
 
-        :raises UnknownCapability: and nothing is made.
+        :raises UnknownCapability, RealTimeRefused: and nothing is made.
         """
         security = ["apparmor=unconfined", f"seccomp={json.dumps(rights.seccomp())}"]
         host_config = self._api.create_host_config(
             network_mode="none",
             devices=list(DEVICES),
+            cpu_rt_runtime=rights.real_time_us,
             **(
                 {"privileged": True}
                 if rights.privileged
@@ -199,19 +226,10 @@ class Engine:
     def start(self, container: str) -> None:
         """Start it.
 
-        :raises Lacking: the engine could not give it its rights or its devices.
+        :raises RealTimeRefused, Lacking: the engine could not give it its rights or its devices.
         """
         with _in_words():
             self._api.start(container)
-
-    def signal(self, container: str, name: str) -> None:
-        """Send its main process a signal; one that has ended gets none."""
-        with _in_words():
-            try:
-                self._api.kill(container, name)
-            except docker.errors.APIError as error:
-                if error.status_code not in (404, 409):
-                    raise
 
     def wait(self, container: str, *, timeout_s: float) -> int:
         """Its exit code, once it has ended.
@@ -297,6 +315,13 @@ class Attached:
                 return
             self._unread += data
 
+    def ask_to_stop(self) -> None:
+        """Have something to be read on its standard input, which is all that it waits for there."""
+        # Not its end: only half of an encrypted connection cannot be closed. The library's own
+        # object for a local one can only be read.
+        with suppress(OSError):
+            getattr(self._socket, "_sock", self._socket).sendall(b"\n")
+
     def close(self) -> None:
         """Let go: its standard input ends."""
         self._socket.close()
@@ -325,6 +350,11 @@ def _refused(said: str) -> TestbedError:
     unknown = _UNKNOWN_CAPABILITY.search(said)
     if unknown is not None:
         return UnknownCapability(unknown[1])
+    if "does not support CPU real-time" in said:
+        # The kernel does not share real time out: whoever may have any has all of it.
+        return RealTimeRefused(said, is_lost=False)
+    if "cpu.rt_runtime_us" in said:
+        return RealTimeRefused(said, is_lost=True)
     if "unable to apply caps" in said:
         return Lacking(
             "the container engine cannot give all rights, its own root lacks some",
@@ -340,6 +370,13 @@ def _unreachable(where: str, error: BaseException) -> Lacking:
         return Lacking(
             f"no right to talk to the container engine at {where}",
             "be in its group (docker, as a rule), or run it with sudo",
+        )
+    if isinstance(error, docker.errors.TLSParameterError):
+        return Lacking(
+            f"no encrypted connection to the container engine at {where}: "
+            + str(error).partition(". TLS configurations")[0],
+            "let DOCKER_CERT_PATH name the directory of ca.pem, cert.pem and key.pem, or unset "
+            "DOCKER_TLS_VERIFY",
         )
     return Lacking(
         f"no container engine at {where}: {_why(error)}",

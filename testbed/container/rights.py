@@ -75,12 +75,19 @@ REFUSED_CALLS: Final = (
 today, is one of the things that are measured."""
 
 
+REAL_TIME_US: Final = 950_000
+"""Of each second of each CPU. Where the kernel shares real time out among control groups
+(CONFIG_RT_GROUP_SCHED), a container has none by itself, whatever its capabilities; this is all that
+a kernel gives to anybody (sched(7))."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rights:
     """What one container gets. `without` names capabilities that this engine does not give."""
 
     privileged: bool = False
     capabilities: tuple[Capability, ...] = CAPABILITIES
+    real_time_us: int | None = REAL_TIME_US
     without: tuple[str, ...] = ()
 
     @property

@@ -12,7 +12,8 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,11 +66,8 @@ class RunJournal:
             os.close(self._descriptor)
             raise InputError(_RUNNING, file=str(self.path), expected="that it ends first") from None
 
-    def begin(self, header: Header) -> None:
-        """The first line.
-
-        :raises InputError: there is a run already, which has not come to its end.
-        """
+    def require_new(self) -> None:
+        """:raises InputError: there is a run already, which has not come to its end."""
         if os.fstat(self._descriptor).st_size:
             self.close()
             raise InputError(
@@ -77,6 +75,13 @@ class RunJournal:
                 file=str(self.path),
                 expected="--resume to go on with it, or another directory",
             )
+
+    def begin(self, header: Header) -> None:
+        """The first line.
+
+        :raises InputError: there is a run already, which has not come to its end.
+        """
+        self.require_new()
         self._write({"format": FORMAT, "version": VERSION, **header.to_json()})
         _sync_directory(self.path.parent)
 
@@ -128,6 +133,13 @@ class RunJournal:
             except OSError:
                 return
 
+    def is_replaced(self) -> bool:
+        """Whether another file is where it was opened."""
+        try:
+            return not os.path.samestat(os.fstat(self._descriptor), os.stat(self.path))
+        except FileNotFoundError:
+            return False
+
     def _write(self, line: Mapping[str, Any]) -> None:
         text = json.dumps(line, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         data = text.encode() + b"\n"
@@ -138,6 +150,26 @@ class RunJournal:
         except OSError as error:
             error.filename = str(self.path)  # calls on a descriptor do not tell
             raise
+
+
+@contextmanager
+def reserved(directory: str | Path) -> Iterator[None]:
+    """The directory is taken by a run that keeps its journal elsewhere until it has ended.
+
+    A journal that is put there meanwhile, since that run could not write a result, stays.
+
+    :raises InputError: another run is at work there, or has not come to its end.
+    """
+    journal = RunJournal(directory)
+    try:
+        journal.require_new()
+        try:
+            yield
+        finally:
+            if not journal.is_replaced():
+                journal.discard()
+    finally:
+        journal.close()
 
 
 def past_of(directory: str | Path) -> Past:

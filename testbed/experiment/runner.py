@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from testbed.container import inside
 from testbed.experiment.course import Course
 from testbed.experiment.described import described
 from testbed.experiment.feasible import require_feasible
@@ -68,6 +69,9 @@ def run_scenario(
         except BaseException as error:
             if record.measured or record.checks:
                 save_result(record.result(ended_by=error), output_dir)
+                if inside.is_contained():
+                    # Another container would be another machine: nobody can go on with it.
+                    journal.discard()
             elif not resume:
                 journal.discard()
             raise

@@ -9,7 +9,7 @@ the same as `:=`, since nothing is assigned here. `$${` stands for a literal `${
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 _REFERENCE = re.compile(
     r"(?P<escaped>\$\$\{)"
@@ -28,9 +28,23 @@ class VariableError(ValueError):
         self.expected = expected
 
 
-def names(text: str) -> set[str]:
-    """The variables that the text refers to, with or without a default."""
-    return {match["name"] for match in _REFERENCE.finditer(text) if match["name"]}
+class AskedFor(Mapping[str, str]):
+    """The same variables; remembers which of them were asked for and are there."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        """Nothing is asked for yet."""
+        self._variables = variables
+        self.found: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> str:
+        value = self.found[name] = self._variables[name]
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

@@ -189,6 +189,17 @@ class Scenario:
     quick: Extent
     checks: Checks = Checks()
     source: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it was read from, its own first; standard input is none."""
+        read = (
+            self.source,
+            self.topology.source,
+            self.checks.topology and self.checks.topology.source,
+        )
+        return tuple(dict.fromkeys(one for one in read if one and one != "<stdin>"))
+
     text: str | None = field(default=None, repr=False)
 
     @property

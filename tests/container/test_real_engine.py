@@ -64,7 +64,9 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TBT_HELLO", "500ms")
     (tmp_path / "near.yaml").write_text(NEAR)
     (tmp_path / "same.yaml").write_text(same_twice("tbt-same", trial="200ms"))
-    (tmp_path / "long.yaml").write_text(same_twice("tbt-same", trial="2s", repeats=40))
+    long = same_twice("tbt-same", trial="2s", repeats=40)
+    (tmp_path / "long.yaml").write_text(long)
+    (tmp_path / "unchecked.yaml").write_text(long + "checks: {which: []}\n")
     return tmp_path
 
 
@@ -91,27 +93,36 @@ def verdicts(folder: Path) -> dict[str, str]:
 def test_the_outcome_is_that_of_the_same_run_outside(
     real_engine: RealEngine, scenario: Path, run_dir: Path
 ) -> None:
-    arguments = ("run", "same.yaml", "--fail-on", "inconclusive", "--seed", "5", "--output")
-    inside = in_container(real_engine, *arguments, "inside", cwd=scenario)
+    arguments = ("--fail-on", "inconclusive", "--seed", "5", "--output")
+    (scenario / "passed").mkdir()
+
+    def written(path: Path) -> tuple[int, int]:
+        return path.stat().st_ino, path.stat().st_mtime_ns
+
+    before = {path: written(path) for path in scenario.glob("*.yaml")}
+    # Into a directory whose files have copies in the container, by a way that only passes another.
+    inside = in_container(real_engine, "run", "passed/../same.yaml", *arguments, ".", cwd=scenario)
     outside = subprocess.run(
-        (*TESTBED, *arguments, "outside"), cwd=scenario, capture_output=True, text=True, check=False
-    )
+        (*TESTBED, "run", "same.yaml", *arguments, "outside"),
+        cwd=scenario, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert inside.returncode == outside.returncode == 3, inside.stderr + outside.stderr
-    found = verdicts(scenario / "inside")
+    found = verdicts(scenario)
     assert found == verdicts(scenario / "outside")
     assert found == {"throughput-low": "inconclusive"}
-
-    def names(folder: str) -> set[str]:
-        return {path.name for path in (scenario / folder).iterdir()}
-
-    assert names("inside") == names("outside") >= {"result.json", "report.md"}
+    # What the run has written has come out, and nothing else.
+    assert {path: written(path) for path in before} == before
+    new = {path.name for path in set(scenario.iterdir()) - set(before)} - {"outside", "passed"}
+    assert new == {path.name for path in (scenario / "outside").iterdir()}
+    assert new >= {"result.json", "report.md"}
     # What the run inside says of files is true outside, where they belong to whoever asked.
-    assert "written: inside/result.json" in inside.stderr
-    assert (scenario / "inside" / "result.json").stat().st_uid == os.geteuid()
+    assert "written: result.json, " in inside.stderr
+    assert "all of it: testbed report ." in inside.stderr
+    assert (scenario / "result.json").stat().st_uid == os.geteuid()
     assert "claimed and found" in inside.stdout
-    result = load_result(scenario / "inside")
+    result = load_result(scenario)
     assert result.seed == 5
-    assert result.scenario.source == "same.yaml"
+    assert result.scenario.source == "passed/../same.yaml"
     assert any(note.startswith("in a container of the image") for note in result.notes)
     assert real_engine.containers() == []
 
@@ -130,7 +141,10 @@ def test_everything_that_up_and_run_need_is_in_the_container(
     )
     # Engines and programs: what this kernel can do, it can do in there.
     for one in here:
-        if one["available"] and not one["key"].startswith(NOT_INSIDE):
+        if one["key"] == "real-time" and "gets no real time" in done.stderr:
+            # Others on this machine have all of it. It is said, and how to get it.
+            assert "--cpu-rt-runtime" in findings["real-time"]["how_to_get"]
+        elif one["available"] and not one["key"].startswith(NOT_INSIDE):
             assert findings[one["key"]]["available"], one["key"]
     assert real_engine.containers() == []
 
@@ -142,7 +156,7 @@ def test_no_capability_is_granted_that_is_not_asked_for(
     few = tuple(one for one in CAPABILITIES if one.name != "SYS_PTRACE")
     rights = Rights(capabilities=few)
     order = Order(arguments=("doctor",), image=real_engine.image, rights=rights)
-    assert run(order, say=lambda _: None) == 4
+    assert run(order, say=lambda _: None).status == 4
     assert "missing: CAP_SYS_PTRACE" in capfd.readouterr().out
     assert real_engine.containers() == []
 
@@ -158,7 +172,7 @@ def test_a_capability_that_the_engine_does_not_know(
         image=real_engine.image,
         rights=Rights(capabilities=(*CAPABILITIES, new)),
     )
-    assert run(order, say=said.append) == 0
+    assert run(order, say=said.append).status == 0
     assert "the engine does not know TIME_TRAVEL: without results before the run" in said
     assert capfd.readouterr().out.startswith("testbed ")
 
@@ -199,13 +213,53 @@ def test_an_image_that_is_not_there(real_engine: RealEngine, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_image_that_is_none_of_ours_or_runs_something_else(
+    real_engine: RealEngine, tmp_path: Path
+) -> None:
+    """Nothing that has not measured ends with 0."""
+    made = real_engine.docker("create", "--network=none", real_engine.image)
+    other, derived = f"{real_engine.image}-other", f"{real_engine.image}-derived"
+    title = "LABEL org.opencontainers.image.title=other"
+    runs = 'ENTRYPOINT ["true"]'
+    try:
+        real_engine.docker("commit", "--change", runs, "--change", title, made, other)
+        real_engine.docker("commit", "--change", runs, made, derived)
+        for image, status, said in (
+            (other, 4, f"the image {other} is no testbed image"),
+            (derived, 1, "ended with 0, but has left no result.json"),
+            ("BAD::NAME", 2, "no image can have that name (got 'BAD::NAME'"),
+        ):
+            done = subprocess.run(
+                (*TESTBED, "run", "batching", f"--container={image}"),
+                cwd=tmp_path, env=real_engine.environment,
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert done.returncode == status, done.stderr
+            assert said in done.stderr.splitlines()[-1]
+            assert list(tmp_path.iterdir()) == []
+    finally:
+        real_engine.docker("rm", made)
+        for image in {other, derived} & set(
+            real_engine.docker("images", "--format", "{{.Repository}}").split()
+        ):
+            real_engine.docker("rmi", image)
+    assert real_engine.containers() == []
+
+
 class Background:
     """A long run in a container, left alone once it has begun to measure."""
 
-    def __init__(self, engine: RealEngine, cwd: Path, *, host: str | None = None) -> None:
+    def __init__(
+        self,
+        engine: RealEngine,
+        cwd: Path,
+        *,
+        host: str | None = None,
+        scenario: str = "unchecked.yaml",
+    ) -> None:
         environment = engine.environment | ({} if host is None else {"DOCKER_HOST": host})
         self.process = subprocess.Popen(
-            (*TESTBED, "run", "long.yaml", "--output", "out", f"--container={engine.image}"),
+            (*TESTBED, "run", scenario, "--output", "out", f"--container={engine.image}"),
             cwd=cwd,
             env=environment,
             stdout=subprocess.DEVNULL,
@@ -230,15 +284,46 @@ class Background:
 def test_ctrl_c_takes_the_container_away(
     real_engine: RealEngine, scenario: Path, number: signal.Signals, status: int
 ) -> None:
-    begun = Background(real_engine, scenario)
+    begun = Background(real_engine, scenario, scenario="long.yaml")
     assert len(real_engine.containers()) == 1
     begun.process.send_signal(number)
     ended, said = begun.end()
     assert ended == status, said
     assert said.splitlines()[-1] == "error: stopped"
+    assert said.count("stopped") == 1
     assert real_engine.containers() == []
-    # What was checked until then is kept, as it is outside.
+    # What was checked until then is kept, as it is outside; but nobody can go on with it.
     assert load_result(scenario / "out").interrupted
+    assert "what was measured until now is in out/result.json\n" in said
+    assert not (scenario / "out" / "journal.jsonl").exists()
+
+
+@pytest.mark.parametrize("when", ["before it is made", "as soon as it runs"])
+def test_ctrl_c_counts_however_early_it_comes(
+    real_engine: RealEngine, scenario: Path, wait_until: Callable[..., None], when: str
+) -> None:
+    process = subprocess.Popen(
+        (*TESTBED, "run", "long.yaml", "--output", "out", f"--container={real_engine.image}"),
+        cwd=scenario, env=real_engine.environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    assert said.startswith("container engine ")
+    if when == "as soon as it runs":
+        wait_until(
+            lambda: real_engine.docker("ps", "-q", "--filter", "label=testbed.owner"),
+            timeout=30,
+            what="the container runs",
+        )
+    process.send_signal(signal.SIGINT)
+    # Far less than what a container has for its end.
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130, rest
+    assert rest.splitlines()[-1] == "error: stopped"
+    assert "Traceback" not in rest
+    assert real_engine.containers() == []
+    assert not (scenario / "out").exists()
 
 
 def test_what_a_killed_command_leaves_ends_by_itself_and_is_swept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ import click
 import pytest
 
 from testbed.cli import cli
-from testbed.cli.contained import forwarded
+from testbed.cli.contained import forwarded, is_written_with_equals
+from testbed.errors import InputError
+from testbed.experiment.runjournal import reserved
 
 TESTBED = (sys.executable, "-m", "testbed")
 
@@ -102,6 +105,9 @@ def test_an_engine_that_one_may_not_talk_to_is_said_so(root: None, tmp_path: Pat
         (("run",), "Missing argument 'SCENARIO'"),
         (("run", "--container", "no-such-scenario"), "no shipped scenario of that name"),
         (("run", "-", "--container"), ""),
+        # An image, since nothing else can stand there; before, it was taken for the scenario.
+        (("run", "--container=myimage"), "Missing argument 'SCENARIO'"),
+        (("run", "--container", "/dev/shm/no-such.yaml"), "no such file"),
     ],
 )
 def test_bad_usage_is_found_without_an_engine(
@@ -112,6 +118,75 @@ def test_bad_usage_is_found_without_an_engine(
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+SMALL = """\
+name: small
+topology: pair
+kind: checks
+variants: {only: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}}
+"""
+
+
+def test_a_directory_with_an_unfinished_run_is_refused_without_an_engine(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    journal = tmp_path / "out" / "journal.jsonl"
+    journal.parent.mkdir()
+    journal.write_text("of a run\n")
+    arguments = ("run", "small.yaml", "--container", "--output", "out")
+    done = run(*arguments, cwd=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/no"})
+    assert done.returncode == 2
+    assert "this directory holds a run that has not come to its end" in done.stderr
+    assert journal.read_text() == "of a run\n"
+    with journal.open("w") as another:
+        fcntl.flock(another, fcntl.LOCK_EX)
+        done = run(*arguments, cwd=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/no"})
+    assert done.returncode == 2
+    assert "a run is at work in this directory" in done.stderr
+
+
+def test_a_journal_that_is_put_there_meanwhile_stays(tmp_path: Path) -> None:
+    with reserved(tmp_path):
+        (tmp_path / "new").write_text("of a run that was killed\n")
+        (tmp_path / "new").rename(tmp_path / "journal.jsonl")
+    assert (tmp_path / "journal.jsonl").read_text() == "of a run that was killed\n"
+    with pytest.raises(InputError, match="not come to its end"), reserved(tmp_path):
+        pass
+    (tmp_path / "journal.jsonl").unlink()
+    with reserved(tmp_path):
+        assert (tmp_path / "journal.jsonl").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_cannot_be_written_to_is_found_without_an_engine(tmp_path: Path) -> None:
+    done = run(
+        "run", "batching", "--container", "--output", "/proc/self",
+        cwd=tmp_path, env={"DOCKER_HOST": f"unix://{tmp_path}/no"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: /proc/self/journal.jsonl: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_encryption_without_certificates_is_one_line_and_4(tmp_path: Path) -> None:
+    encrypted = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+    for host in ("tcp://127.0.0.1:2376", "nonsense://x"):
+        done = run("doctor", "--container", cwd=tmp_path, env=encrypted | {"DOCKER_HOST": host})
+        assert done.returncode == 4
+        assert done.stderr.startswith("error: no ")
+        assert len(done.stderr.splitlines()) == 1
+        assert "DOCKER_CERT_PATH" in done.stderr
+
+
+def test_a_lone_option_with_equals_names_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = cli.commands["run"]
+
+    def equals(*arguments: str) -> bool:
+        with command.make_context("run", list(arguments)) as context:
+            return is_written_with_equals(context)
+
+    assert equals("--container=myimage")
+    assert not equals("--container", "batching")
 
 
 def options(*arguments: str) -> list[str]:
@@ -158,6 +233,26 @@ def test_a_command_gets_sigterm_when_its_standard_input_ends() -> None:
         assert process.poll() is None
         process.stdin.close()
         assert process.wait(timeout=10) == 143
+
+
+def test_a_command_that_is_asked_to_stop_before_it_listens_ends_in_good_order() -> None:
+    with subprocess.Popen(
+        (*TESTBED, "doctor"),
+        env=os.environ | {"TESTBED_LIFELINE": "stdin", "TESTBED_CONTAINER": "in a test"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        # Written long before Python runs. Standard input stays open.
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.wait(timeout=30) == 143
+        assert process.stdout is not None
+        assert process.stderr is not None
+        # Who asked it to stop says so.
+        assert process.stdout.read() == b""
+        assert process.stderr.read().strip() == b""
 
 
 def test_one_whose_input_has_ended_before_gets_it_at_once() -> None:
