@@ -160,6 +160,8 @@ class Course:
             started_s=round(self._record.elapsed_s, 3),
         )
         self._see_devices(there, planned.point)
+        for note in there.notes:
+            self._record.note(note)
         self._record.add(made)
         self._pace.search_took(made.elapsed_s, nth=len(self._record.searches))
 

@@ -33,6 +33,7 @@ from testbed.running import agent_control
 from testbed.running.joining import describe_exit
 from testbed.running.running import Running
 from testbed.scenario.model import FrameSize, Point, Scenario, Searching
+from testbed.traffic import scheduling
 from testbed.traffic.errors import NotForwarding
 from testbed.traffic.rival import RivalSpec
 from testbed.traffic.trial import Load, TrialTraffic
@@ -126,6 +127,7 @@ class Bench:
             ledger = ledger_of(traffic, {watch.name: watch.drops() for watch in watches})
             marks += marks_of(traffic, ledger)
             self._note_clock(traffic, planned)
+            self._note_scheduling(traffic)
         return results.Trial(
             id=planned.id,
             phase=planned.pass_,
@@ -176,6 +178,7 @@ class Bench:
         :raises SearchBroken: a node under test is not there any more.
         """
         made = self._rig.offer(Load(rate_pps=rate_pps), duration_s=duration_s, warm_up_s=warm_up_s)
+        self._note_scheduling(made)
         if deaths := self._deaths():
             raise SearchBroken("; ".join(marked.why for marked in deaths))
         return search_trial_of(made)
@@ -271,6 +274,9 @@ class Bench:
     def _say(self, name: str, what: str) -> str:
         line = self.running.run.last_log_line(name)
         return what + (f"; its log ends with: {line}" if line else "")
+
+    def _note_scheduling(self, made: TrialTraffic) -> None:
+        self.notes.update(dict.fromkeys(scheduling.refusals(made.scheduling)))
 
     def _note_clock(self, made: TrialTraffic, planned: PlannedTrial) -> None:
         if abs(made.clock_step_ns) > CLOCK_STEP_NS:

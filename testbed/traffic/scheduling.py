@@ -13,7 +13,7 @@ elsewhere they could take the node's CPU away. Must not know what the processes 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,6 +25,7 @@ CONDUCTOR_PRIORITY: Final = 15
 RIVAL_PRIORITY: Final = 5
 
 ORDINARY: Final = "ordinary"
+_REFUSED: Final = "was refused"
 _FIRST: Final = -20
 
 
@@ -55,7 +56,7 @@ def go(priority: int | None) -> str:
     try:
         os.setpriority(os.PRIO_PROCESS, 0, _FIRST)
     except OSError as error:
-        return f"{ORDINARY}: to come first was refused ({error.strerror})"
+        return f"{ORDINARY}: to come first {_REFUSED} ({error.strerror})"
     return f"{ORDINARY}, before all others (nice {_FIRST})"
 
 
@@ -64,8 +65,17 @@ def go_realtime(priority: int) -> str:
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError as error:
-        return f"{ORDINARY}: real-time scheduling was refused ({error.strerror})"
+        return f"{ORDINARY}: real-time scheduling {_REFUSED} ({error.strerror})"
     return "real-time (SCHED_FIFO)"
+
+
+def refusals(classes: Mapping[str, str]) -> list[str]:
+    """Of who ran in which class: what a reader of the figures should know, in words."""
+    return [
+        f"the {who} did not keep its time as it should: it ran as {how}"
+        for who, how in classes.items()
+        if _REFUSED in how
+    ]
 
 
 @contextmanager

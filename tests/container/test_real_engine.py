@@ -13,12 +13,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from engine_under_test import RealEngine, same_twice
 
+from testbed import shipped
 from testbed.container.rights import CAPABILITIES, Capability, Rights
 from testbed.container.session import Order, run
 from testbed.errors import Lacking
@@ -197,52 +198,114 @@ def test_all_rights_are_given_or_refused_in_words(real_engine: RealEngine, tmp_p
     assert real_engine.containers() == []
 
 
-def test_an_image_that_is_not_there(real_engine: RealEngine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "status", "said"),
+    [
+        ("no-such-image", 4, "has no image 'no-such-image': `docker build -t no-such-image"),
+        ("BAD::NAME", 2, "no image can have that name (got 'BAD::NAME'"),
+    ],
+)
+def test_an_image_that_is_not_there(
+    real_engine: RealEngine, tmp_path: Path, name: str, status: int, said: str
+) -> None:
     done = subprocess.run(
-        (*TESTBED, "run", "batching", "--container=no-such-image"),
+        (*TESTBED, "run", "batching", f"--container={name}"),
         cwd=tmp_path,
         env=real_engine.environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 4
-    last = done.stderr.splitlines()[-1]
-    assert "has no image 'no-such-image'" in last
-    assert "docker build -t no-such-image" in last
+    assert done.returncode == status
+    assert said in done.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_that_is_none_of_ours_or_runs_something_else(
-    real_engine: RealEngine, tmp_path: Path
-) -> None:
-    """Nothing that has not measured ends with 0."""
-    made = real_engine.docker("create", "--network=none", real_engine.image)
-    other, derived = f"{real_engine.image}-other", f"{real_engine.image}-derived"
-    title = "LABEL org.opencontainers.image.title=other"
-    runs = 'ENTRYPOINT ["true"]'
+@contextmanager
+def built_upon(engine: RealEngine, *changes: str) -> Iterator[str]:
+    """An image upon ours, with these changes as a Dockerfile has them."""
+    name = f"{engine.image}-other"
+    made = engine.docker("create", "--network=none", engine.image)
     try:
-        real_engine.docker("commit", "--change", runs, "--change", title, made, other)
-        real_engine.docker("commit", "--change", runs, made, derived)
-        for image, status, said in (
-            (other, 4, f"the image {other} is no testbed image"),
-            (derived, 1, "ended with 0, but has left no result.json"),
-            ("BAD::NAME", 2, "no image can have that name (got 'BAD::NAME'"),
-        ):
-            done = subprocess.run(
-                (*TESTBED, "run", "batching", f"--container={image}"),
-                cwd=tmp_path, env=real_engine.environment,
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            assert done.returncode == status, done.stderr
-            assert said in done.stderr.splitlines()[-1]
-            assert list(tmp_path.iterdir()) == []
+        words = [word for change in changes for word in ("--change", change)]
+        engine.docker("commit", *words, made, name)
+        yield name
     finally:
-        real_engine.docker("rm", made)
-        for image in {other, derived} & set(
-            real_engine.docker("images", "--format", "{{.Repository}}").split()
-        ):
-            real_engine.docker("rmi", image)
+        engine.docker("rm", made)
+        if engine.docker("images", "-q", name):
+            engine.docker("rmi", name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "said"),
+    [
+        (("LABEL org.opencontainers.image.title=other",), 4, "is no testbed image"),
+        ((), 1, "ended with 0, but has left no result.json"),
+    ],
+)
+def test_what_is_no_testbed_does_not_end_with_0(
+    real_engine: RealEngine, tmp_path: Path, changes: tuple[str, ...], status: int, said: str
+) -> None:
+    with built_upon(real_engine, 'ENTRYPOINT ["true"]', *changes) as image:
+        done = subprocess.run(
+            (*TESTBED, "run", "batching", f"--container={image}"),
+            cwd=tmp_path, env=real_engine.environment,
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    assert said in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+    assert real_engine.containers() == []
+
+
+# In one container, without the checks, which take most of the time; until the first trial is due.
+BEGINNING = """
+import json, tempfile
+from dataclasses import replace
+from testbed import doctor, shipped
+from testbed.errors import Lacking
+from testbed.experiment.runner import run_scenario
+from testbed.scenario.loader import load_scenario
+from testbed.scenario.model import Checks
+
+class Begun(Exception):
+    pass
+
+def begun(step):
+    if step.title.endswith(")") or scenario.kind == "checks":
+        raise Begun
+
+ends = {}
+for name in shipped.names("scenarios"):
+    scenario = load_scenario(name)
+    if scenario.kind != "checks":
+        scenario = replace(scenario, checks=Checks(which=()))
+    try:
+        run_scenario(scenario, quick=True, output_dir=tempfile.mkdtemp(), progress=begun)
+        ends[name] = "ended without a trial"
+    except (Begun, Lacking) as error:
+        ends[name] = str(error)
+absent = [one for one in doctor.examine(doctor.checks()) if not one.available]
+print(json.dumps([ends, [f"no {one.title} ({one.why_not})" for one in absent]]))
+"""
+
+
+def test_every_shipped_scenario_begins_or_is_refused_for_what_the_doctor_finds(
+    real_engine: RealEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", real_engine.environment.get("DOCKER_HOST", ""))
+    said: list[str] = []
+    with built_upon(real_engine, 'ENTRYPOINT ["/opt/testbed/bin/python"]') as image:
+        ended = run(Order(arguments=("-c", BEGINNING), image=image), say=said.append)
+    told = capfd.readouterr()
+    assert ended.status == 0, told.err
+    ends, absent = json.loads(told.out)
+    assert list(ends) == shipped.names("scenarios")
+    for name, refusal in ends.items():
+        assert not refusal or any(one in refusal for one in absent), (name, refusal)
+    if not any("gets no real time" in line for line in said):
+        # What needs it has it, with what a container gets, on whatever kernel.
+        assert not any("real-time" in one for one in absent), absent
     assert real_engine.containers() == []
 
 
