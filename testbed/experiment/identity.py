@@ -58,9 +58,8 @@ def require_same(now: Header, then: Header, *, file: str) -> None:
     """
     for what, name in (("the scenario", "scenario"), ("the topology", "topology")):
         before, after = then.to_json()[name], now.to_json()[name]
-        if name == "scenario":
-            # Where the file lies does not matter, only what it says.
-            before, after = ({**values, "source": None} for values in (before, after))
+        # Where the file lies, and by which way it was found, does not matter, only what it says.
+        before, after = ({**values, "source": None} for values in (before, after))
         _refuse(what, before, after, file)
     _refuse("the plan of trials", then.plan, now.plan, file)
     _refuse("the seed", then.seed, now.seed, file)

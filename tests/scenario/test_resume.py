@@ -25,6 +25,7 @@ from testbed.kernel import processes
 from testbed.report.markdown import render_markdown
 from testbed.results import Traffic, Trial
 from testbed.results.store import load_result
+from testbed.scenario.loader import load_scenario
 from testbed.scenario.model import Scenario
 
 SCENARIO = """\
@@ -246,6 +247,27 @@ def test_only_the_same_run_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(runner, "machine_id", lambda: "another")
         assert "the machine has changed since the run began, at machine_id" in refused(small)
+
+
+@pytest.mark.usefixtures("no_kernel")
+def test_by_which_way_its_files_are_found_does_not_matter(
+    small: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "near.yaml").write_text(
+        "name: near\n"
+        "topology:\n"
+        "  nodes: {rsu1: {kind: rsu}, obu1: {kind: obu}}\n"
+        "  links: [[rsu1, obu1]]\n"
+    )
+    text = SCENARIO.replace("NAME", small.name).replace("topology: pair", "topology: near.yaml")
+    absolute = load(text, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    relative = load_scenario("scenario.yaml")
+    assert relative.topology.source != absolute.topology.source
+    interrupted(relative, tmp_path / "out", after=1)
+    # As `run --resume` does, which finds the file by its whole path, from wherever it is called.
+    made = run_scenario(absolute, quick=False, output_dir=tmp_path / "out", resume=True)
+    assert not made.interrupted
 
 
 def test_two_runs_do_not_share_a_directory(tmp_path: Path) -> None:
