@@ -118,6 +118,7 @@ def test_its_steps_measure_compare_and_pass_the_exit_code_on(
     assert (code, runner.outputs["status"]) == (3, "3")
     assert "tbt-action: claimed and found" in summary
     assert re.search(r"Of \d+ comparisons", summary)
+    assert "Not compared" not in summary
     assert {"result.json", "report.md", "report.html", "junit.xml"} <= set(
         os.listdir(workspace / "results" / "this")
     )

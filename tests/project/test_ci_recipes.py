@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +90,95 @@ def test_options_in_recipes_exist() -> None:
                 assert used <= known, line
     command = read("compose.yaml")["services"]["testbed"]["command"]
     assert {word for word in command if word.startswith("--")} <= known
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def step(name: str) -> Any:
+    (found,) = (one for one in read("action.yml")["runs"]["steps"] if one["name"] == name)
+    return found
+
+
+def run_step(
+    name: str, folder: Path, /, **variables: str
+) -> tuple[subprocess.CompletedProcess[str], str]:
+    """A step of the action as GitHub's runner runs it, with programs of `folder` before others."""
+    summary = folder / "summary"
+    done = subprocess.run(
+        ("bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", step(name)["run"]),
+        cwd=folder,
+        env={
+            "PATH": f"{folder}:{os.environ['PATH']}", "RUNNER_TEMP": str(folder),
+            "GITHUB_OUTPUT": str(folder / "outputs"), "GITHUB_STEP_SUMMARY": str(summary),
+            **variables,
+        },
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done, summary.read_text() if summary.exists() else ""
+
+
+def test_the_image_of_an_earlier_commit_is_built_anew_and_one_of_others_is_not(
+    tmp_path: Path,
+) -> None:
+    # An engine that has every image.
+    program(tmp_path / "docker", 'echo "$@"')
+    for image, built in (("testbed", True), ("example.org/ours:1", False)):
+        done, _ = run_step("Build the image", tmp_path, IMAGE=image, BASE="", ACTION="/a")
+        assert done.returncode == 0, done.stderr
+        assert ("build --tag" in done.stdout) is built
+
+
+@pytest.mark.parametrize(("said", "status"), [("no such file", 2), ("the figures", 0)])
+def test_a_baseline_that_is_no_use_is_told_and_spoils_nothing(
+    tmp_path: Path, said: str, status: int
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text("{}")
+    program(
+        tmp_path / "testbed",
+        f"[ $1 = run ] && exit 3; echo '{said}' >&{2 if status else 1}; exit {status}",
+    )
+    done, summary = run_step(
+        "Run", tmp_path,
+        TESTBED="testbed", SCENARIO="x", QUICK="true", FAIL_ON="missed", OUTPUT="out", IMAGE="i",
+        BASELINE="base",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # Of the run, whatever the comparison ends with.
+    assert "status=3" in (tmp_path / "outputs").read_text().splitlines()
+    before = "Not compared with the baseline: " if status else ""
+    assert summary == f"{before}{said}\n"
+    assert step("Keep the reports")["if"].startswith("always() && ")
+
+
+def test_a_job_at_gitlab_can_be_run_again_where_the_runner_keeps_things(tmp_path: Path) -> None:
+    sources = tmp_path / "builds" / "sources"
+    program(sources / "bootstrap", 'mkdir -p "$5" && cd "$(dirname "$0")" && pwd')
+    program(sources / ".venv" / "bin" / "testbed", "echo compared")
+    env = os.environ | {
+        "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main", "TMPDIR": str(tmp_path),
+        "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null",
+    }  # fmt: skip
+    for command in (
+        ("init", "-q", "-b", "main"), ("add", "-f", "."),
+        ("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "-m", "x"),
+        ("remote", "add", "origin", str(sources)),
+    ):  # fmt: skip
+        subprocess.run(("git", *command), cwd=sources, env=env, check=True)
+    script = "\n".join(read(".gitlab-ci.yml")["measure"]["script"])
+    for _ in range(2):
+        done = subprocess.run(
+            ("bash", "-e", "-c", script), cwd=sources, env=env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        # Each branch by its own program.
+        this, base, compared = done.stdout.splitlines()
+        assert (this, compared) == (str(sources), "compared")
+        assert base.startswith(f"{tmp_path}/tmp.")
 
 
 def test_compose_grants_what_is_needed_and_no_more() -> None:
