@@ -45,9 +45,13 @@ def doctor(ctx: click.Context, format: str, container: str | None, privileged: b
                     finding.detail or finding.why_not or None,
                 )
                 for finding in findings
+                if finding.tried
             ),
         )
-        absent = [finding for finding in findings if not finding.available]
+        untried = [finding.title for finding in findings if not finding.tried]
+        if untried:
+            console.print_text(f"\nnot tried, since this is not root: {'; '.join(untried)}")
+        absent = [finding for finding in findings if finding.tried and not finding.available]
         if absent:
             console.print_text("")
             console.print_table(

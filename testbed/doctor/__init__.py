@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.doctor import features, machine
-from testbed.doctor.isolation import Probe, attempt
+from testbed.doctor.isolation import Outcome, Probe, attempt
 from testbed.kernel import limits
 
 __all__ = ["Check", "Finding", "checks", "examine", "lacking"]
@@ -25,7 +25,8 @@ class Check:
     """One thing to find out.
 
     `needed_by` names the commands that cannot do without it; `used_for` says what it is good for.
-    `network`: the probe wants a network namespace of its own around it.
+    `network`: the probe wants a network namespace of its own around it. `as_root`: without root it
+    cannot be tried out, which says nothing about the machine.
     """
 
     key: str
@@ -35,11 +36,15 @@ class Check:
     how_to_get: str
     needed_by: tuple[str, ...] = ()
     network: bool = False
+    as_root: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """The answer to a check. `why_not` and `how_to_get` are None where it is available."""
+    """The answer to a check. `why_not` and `how_to_get` are None where it is available.
+
+    Where it is not `tried`, nothing is known, and there is no remedy but to become root.
+    """
 
     key: str
     title: str
@@ -49,12 +54,15 @@ class Finding:
     how_to_get: str | None
     used_for: str
     needed_by: tuple[str, ...]
+    tried: bool = True
 
     def to_json(self) -> dict[str, Any]:
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return values | {"needed_by": list(self.needed_by)}
 
 
+_ROOT = "root"
+_NOT_TRIED = Outcome(available=False, said="not tried: not root")
 _BOTH = ("up", "run")
 _DISTRIBUTION_KERNEL = "use a distribution's kernel"
 
@@ -75,7 +83,7 @@ def _program(name: str, package: str, used_for: str) -> Check:
 
 _FIXED: tuple[Check, ...] = (
     Check(
-        key="root",
+        key=_ROOT,
         title="root",
         probe=machine.root,
         needed_by=_BOTH,
@@ -86,6 +94,7 @@ _FIXED: tuple[Check, ...] = (
         key="capabilities",
         title="capabilities",
         probe=machine.capabilities,
+        as_root=True,
         needed_by=_BOTH,
         used_for="namespaces, interfaces, raw sockets, counters; agents then let go of them",
         how_to_get="in a container: testbed run --container, or what docs/ci.md lists",
@@ -94,6 +103,7 @@ _FIXED: tuple[Check, ...] = (
         key="namespace",
         title="network namespaces",
         probe=features.network_namespace,
+        as_root=True,
         needed_by=_BOTH,
         used_for="every node",
         how_to_get="in a container: --cap-add SYS_ADMIN --security-opt apparmor=unconfined",
@@ -154,6 +164,7 @@ _FIXED: tuple[Check, ...] = (
         key="syscall-counters",
         title="tracepoint counters",
         probe=features.syscall_counters,
+        as_root=True,
         needed_by=("run",),
         used_for="system calls per packet",
         how_to_get="a kernel with CONFIG_FTRACE_SYSCALLS; sysctl kernel.perf_event_paranoid=-1",
@@ -162,6 +173,7 @@ _FIXED: tuple[Check, ...] = (
         key="software-counters",
         title="perf software counters",
         probe=features.software_counters,
+        as_root=True,
         needed_by=("run",),
         used_for="CPU time and context switches",
         how_to_get="sysctl kernel.perf_event_paranoid=-1; in a container: --cap-add PERFMON",
@@ -178,6 +190,7 @@ _FIXED: tuple[Check, ...] = (
         key="real-time",
         title="real-time scheduling",
         probe=features.real_time,
+        as_root=True,
         used_for="a punctual tester; points with node_cpu cannot do without",
         how_to_get="in a container: --cap-add SYS_NICE; where it is refused all the same, "
         "--cpu-rt-runtime=950000 for dockerd and for docker run",
@@ -260,21 +273,35 @@ def checks() -> tuple[Check, ...]:
 
 
 def examine(checks: Sequence[Check]) -> Iterator[Finding]:
-    """Try each check out, one after the other, and yield what was found as soon as it is known."""
+    """Try each check out, one after the other, and yield what was found as soon as it is known.
+
+    Without root, as the check of that name has found, others are not tried that want it.
+    """
+    root = True
     for check in checks:
-        outcome = attempt(check.probe, network=check.network, timeout_s=10.0)
+        tried = root or not (check.network or check.as_root)
+        outcome = (
+            attempt(check.probe, network=check.network, timeout_s=10.0) if tried else _NOT_TRIED
+        )
+        if check.key == _ROOT:
+            root = outcome.available
         yield Finding(
             key=check.key,
             title=check.title,
             available=outcome.available,
             detail=outcome.said if outcome.available else "",
             why_not=None if outcome.available else outcome.said,
-            how_to_get=None if outcome.available else check.how_to_get,
+            how_to_get=check.how_to_get if tried and not outcome.available else None,
             used_for=check.used_for,
             needed_by=check.needed_by,
+            tried=tried,
         )
 
 
 def lacking(findings: Sequence[Finding]) -> list[Finding]:
-    """Those without which some command cannot work."""
-    return [finding for finding in findings if not finding.available and finding.needed_by]
+    """Those without which some command cannot work, as far as that could be found out."""
+    return [
+        finding
+        for finding in findings
+        if finding.tried and not finding.available and finding.needed_by
+    ]

@@ -126,5 +126,14 @@ def test_without_root_it_says_so_and_ends_with_4(root: None) -> None:
         (sys.executable, "-c", AS_NOBODY), capture_output=True, text=True, check=False
     )
     assert done.returncode == 4, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: `run` and `up` cannot do without: root")
+    # What it is for want of root is said once, and nothing else is blamed for it.
+    assert done.stderr.splitlines()[-1] == (
+        "error: `run` and `up` cannot do without: root (run it with sudo)"
+    )
     assert "running as user 65534" in done.stdout
+    (untried,) = (line for line in done.stdout.splitlines() if line.startswith("not tried"))
+    assert untried.startswith("not tried, since this is not root: capabilities; network namespaces")
+    assert "veth pairs" in untried
+    rest = done.stdout.replace(untried, "")
+    for word in ("veth", "modprobe", "Operation not permitted", "distribution's kernel"):
+        assert word not in rest
