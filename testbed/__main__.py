@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.cli import main
+from testbed.entry import main
 
 if __name__ == "__main__":
     main()

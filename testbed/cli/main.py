@@ -7,9 +7,11 @@ on stderr and a documented exit code; what goes wrong in an unknown way keeps it
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -27,10 +29,13 @@ Exit codes:
     3  a target or threshold was missed, or a node is out of reach
     4  the kernel, a program or the rights lack something
   130  stopped with Ctrl-C, everything undone (143: by SIGTERM)
+  141  whoever read the output went away (SIGPIPE)
 `exec` ends with the exit code of its command.
 
 Every option can be given as an environment variable: TESTBED_COMMAND_OPTION,
-such as TESTBED_UP_WAIT=30s."""
+such as TESTBED_UP_WAIT=30s. TESTBED_NAME is -n/--name of every command on a
+testbed that is up; TESTBED_RUN_DIR is where those are kept, in place of
+/run/testbed."""
 
 
 _UNCUT = 1000
@@ -44,7 +49,32 @@ _ELSEWHERE = {
 """Commands that others of this kind have, and what there is here instead."""
 
 
+class _ReaderGone(Exception):
+    """Whoever read what is printed has seen enough. No OSError, which click would end with 1."""
+
+
+@contextmanager
+def _reader_gone() -> Iterator[None]:
+    """A broken pipe, and what rich makes of one, as `_ReaderGone`."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):
+            raise _ReaderGone from end
+        raise
+
+
 class _Root(click.Group):
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _reader_gone():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_gone():
+            return super().invoke(ctx)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -83,7 +113,25 @@ for _module in (lifecycle, inspect, topology, measure, bench, doctor, completion
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point of `testbed`; `arguments` are those of the process where not given."""
     StopSignals().install()
-    sys.exit(_status(arguments))
+    try:
+        with _reader_gone():
+            status = _status(arguments)
+            sys.stdout.flush()
+    except _ReaderGone:
+        _end_as_its_reader_did()
+    sys.exit(status)
+
+
+def _end_as_its_reader_did() -> NoReturn:
+    """By SIGPIPE, as every tool that is cut short by `head`."""
+    # What is left in the buffers has nowhere to go, and Python would complain of that.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGPIPE)
+    # The first process of a container does not die of it.
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _status(arguments: Sequence[str] | None) -> int:
@@ -91,7 +139,6 @@ def _status(arguments: Sequence[str] | None) -> int:
         # Where whoever holds the container is gone already, this ends like any other command.
         inside.hold()
         status = cli.main(arguments, prog_name="testbed", standalone_mode=False)
-        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as shown:
         shown.show()
         return 2
@@ -111,9 +158,7 @@ def _status(arguments: Sequence[str] | None) -> int:
         # click turns every KeyboardInterrupt into an exception of its own.
         return exit_code(stop.__cause__ if isinstance(stop, click.Abort) else stop)
     except BrokenPipeError:
-        # Whoever read stdout has seen enough; what is left in the buffer has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         _error(f"{place}{error.strerror or error}")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from testbed.topology.file import UNSUPPORTED
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "tests" / "report" / "small_result.json"
 TESTBED = (sys.executable, "-m", "testbed")
 CORNER = """\
 name: tbtcorner
@@ -184,16 +186,39 @@ def test_colours_only_where_they_are_wanted() -> None:
     )
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("schema", "topology"),
+        ("validate", "highway"),
+        ("validate", "highway", "--format", "json"),
+        ("report", str(RESULT)),
+        ("report", str(RESULT), "--fail-on", "missed"),
+        ("compare", str(RESULT), str(RESULT)),
+        ("completion", "bash"),
+    ],
+)
+def test_without_a_reader_it_ends_as_other_tools_do(arguments: tuple[str, ...]) -> None:
     with subprocess.Popen(
-        (*TESTBED, "schema", "topology"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        (*TESTBED, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
         said = process.stderr.read()
-    assert b"Traceback" not in said
-    assert b"BrokenPipe" not in said
+    assert process.returncode == -signal.SIGPIPE
+    for word in (b"Traceback", b"BrokenPipe", b"Exception", b"error"):
+        assert word not in said
+
+
+def test_without_a_reader_of_its_errors_it_ends_so_too() -> None:
+    with subprocess.Popen(
+        (*TESTBED, "nonsense"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode == -signal.SIGPIPE
 
 
 @pytest.mark.parametrize("form", ["mermaid", "dot"])
@@ -226,6 +251,32 @@ except KeyboardInterrupt as stop:
     print("undone", flush=True)
     sys.exit(exit_code(stop))
 """
+
+
+LOADING = """
+import runpy, sys, time
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            print("loading", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+runpy.run_module("testbed", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_being_loaded_has_its_exit_code_too() -> None:
+    with subprocess.Popen(
+        (sys.executable, "-c", LOADING), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "error: stopped\n"
+    assert process.returncode == 130
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["testbed"] == "testbed.entry:main"
 
 
 @pytest.mark.parametrize(
