@@ -40,9 +40,10 @@ class Agent:
             def read(beginning: bool) -> Reading:
                 # Answering costs the agent CPU time: it answers outside of what is counted.
                 process = None if beginning else procstat.sample(status.pid)
-                told = agent_control.ask(running.run, [NODE], {"cmd": "stats"})[NODE]
-                if told is None:
-                    raise TestbedError("the agent does not answer")
+                answer = agent_control.ask_stats(running.run, [NODE])[NODE]
+                if answer.stats is None:
+                    raise TestbedError(f"the agent {answer.nonsense or 'does not answer'}")
+                told = answer.stats
                 process = process or procstat.sample(status.pid)
                 return Reading(
                     cpu_ns=process.cpu.total_ns,

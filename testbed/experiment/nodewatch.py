@@ -7,7 +7,7 @@ the figures are for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -24,10 +24,15 @@ from testbed.measure.counters import (
     SyscallCounters,
     class_of,
 )
+from testbed.running.agent_control import Told
 
-Ask = Callable[[], Mapping[str, Any] | None]
-"""The node's own counts now; None from a node that does not tell."""
+Ask = Callable[[], Told]
+"""The node's own counts now; without any from a node that does not tell."""
 
+_GROWING: Final = frozenset(
+    {"wire", "tap", "syscalls", "wakeups", "fill", "messages", "drops", "waited_ns"}
+)
+"""What of a node's own counts becomes more with time, and never less."""
 _MOST_APART: Final = 1.01
 _AT_THE_ENDS_NS: Final = 5_000_000
 """How far perf's task-clock may be above the scheduler's own sum. Time that the host of a virtual
@@ -62,6 +67,7 @@ class _Taken:
     calls_before: CallCounts | None = None
     calls: CallCounts | None = None
     lacking: list[str] = field(default_factory=list)
+    distrusted: bool = False
 
 
 class NodeWatch:
@@ -97,7 +103,7 @@ class NodeWatch:
         """Attach the counters. Raises NodeGone."""
         try:
             self._attach()
-            self._taken.own_before = self._ask()
+            self._taken.own_before = self._own()
             self._taken.memory_start = family.memory(self._pids)
         except ProcessLookupError as error:
             self._close()
@@ -135,18 +141,18 @@ class NodeWatch:
             now = summed([counters.read() for counters in self._calls])
             self._taken.calls = difference(now, self._taken.calls_before)
         try:
-            self._taken.own_after = self._ask()
+            self._taken.own_after = self._own()
             self._taken.memory_end = family.memory(self._pids)
         except ProcessLookupError as error:
             raise NodeGone(str(error)) from error
+        if any(difference.fell for difference in (self._own_in_window(), self._own_around())):
+            self._distrust("told of less than before")
+            self._taken.distrusted = True
 
     def counts(self) -> results.NodeCounts:
         """The node over the window; parts that could not be taken are null. After `finish`."""
         taken = self._taken
-        own = _Difference(
-            None if taken.start is None else taken.start.own,
-            None if taken.end is None else taken.end.own,
-        )
+        own = self._own_in_window()
         said = taken.own_after or taken.own_before or {}
         return results.NodeCounts(
             pid=self._pid,
@@ -174,7 +180,7 @@ class NodeWatch:
 
     def drops(self) -> dict[str, int] | None:
         """What the node dropped between enter and `finish`, by cause; None if it does not tell."""
-        own = _Difference(self._taken.own_before, self._taken.own_after)
+        own = self._own_around()
         return own.counts("drops") if own.told else None
 
     def machine(self) -> list[results.CpuUse]:
@@ -195,6 +201,26 @@ class NodeWatch:
             )
             for number, used in sorted(cpu.machine_since(end.machine, start.machine).items())
         ]
+
+    def _own(self) -> Mapping[str, Any] | None:
+        told = self._ask()
+        if told.nonsense is not None:
+            self._distrust(told.nonsense)
+        return told.stats
+
+    def _own_in_window(self) -> _Difference:
+        start, end = self._taken.start, self._taken.end
+        if start is None or end is None or self._taken.distrusted:
+            return _Difference(None, None)
+        return _Difference(start.own, end.own)
+
+    def _own_around(self) -> _Difference:
+        if self._taken.distrusted:
+            return _Difference(None, None)
+        return _Difference(self._taken.own_before, self._taken.own_after)
+
+    def _distrust(self, why: str) -> None:
+        self._taken.lacking.append(f"what {self.name} counts itself: it {why}")
 
     def _attach(self) -> None:
         self._pids = family.members(self._pid)
@@ -219,14 +245,14 @@ class NodeWatch:
 
     def _sample(self, *, own_first: bool) -> _Sample | None:
         """None once the node is gone; its own counts stand farthest from the window."""
-        own = self._ask() if own_first else None
+        own = self._own() if own_first else None
         try:
             processes = family.sample(self._pids)
         except ProcessLookupError:
             return None
         machine, at_ns = cpu.machine_cpus(), self._clock()
         if not own_first:
-            own = self._ask()
+            own = self._own()
         return _Sample(processes=processes, machine=machine, own=own, at_ns=at_ns)
 
     def _cpu(self) -> results.Cpu | None:
@@ -286,6 +312,15 @@ class _Difference:
         self._after = after or {}
         self.told = before is not None and after is not None
 
+    @property
+    def fell(self) -> bool:
+        """Whether anything became less, which nothing that counts does."""
+        return self.told and any(
+            int(after) < int(_leaf(self._before, path))
+            for path, after in _leaves(self._after)
+            if path[0] in _GROWING
+        )
+
     def number(self, key: str) -> int | None:
         if not self.told or key not in self._after:
             return None
@@ -304,6 +339,21 @@ class _Difference:
             for side in ("wire", "tap")
             if key in self._after.get(side, {}) and key in self._before.get(side, {})
         }
+
+
+def _leaves(
+    values: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every number in there, and where."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*above, name))
+        elif isinstance(value, int):
+            yield (*above, name), value
+
+
+def _leaf(values: Mapping[str, Any], path: tuple[str, ...]) -> int:
+    return int(_at(values, path[:-1]).get(path[-1], 0))
 
 
 def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Mapping[str, Any]:

@@ -146,7 +146,7 @@ class _NodeRig(Rig):
         """
         if not self.running.status()[self._name].alive:
             raise NodeNotReady(f"{self._name} has exited")
-        agent_control.ask(self.running.run, [self._name], {"cmd": "hello"})
+        agent_control.ask_for_heartbeats(self.running.run, [self._name])
 
 
 class _PathRig(Rig):

@@ -7,10 +7,9 @@ made of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from testbed import results
 from testbed.errors import Lacking
@@ -30,6 +29,7 @@ from testbed.experiment.rigs import NodeNotReady, make_rig
 from testbed.experiment.trialplan import PlannedSearch, PlannedTrial
 from testbed.launch.client import NodeStatus
 from testbed.running import agent_control
+from testbed.running.agent_control import Told
 from testbed.running.joining import describe_exit
 from testbed.running.running import Running
 from testbed.scenario.model import FrameSize, Point, Scenario, Searching
@@ -216,8 +216,8 @@ class Bench:
     def _watch(self, status: NodeStatus, planned: PlannedTrial) -> NodeWatch:
         name, run = status.name, self.running.run
 
-        def ask() -> Mapping[str, Any] | None:
-            return agent_control.ask(run, [name], {"cmd": "stats"})[name]
+        def ask() -> Told:
+            return agent_control.ask_stats(run, [name])[name]
 
         return NodeWatch(
             name,

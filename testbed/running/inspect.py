@@ -19,6 +19,7 @@ from testbed.launch.messages import Program
 from testbed.naturally import naturally
 from testbed.rundir import RunDir
 from testbed.running import agent_control, joining, journal
+from testbed.running.agent_control import Told
 from testbed.running.joining import describe_exit
 from testbed.running.plan import StartNode, node_key
 from testbed.running.running import NotRunning, read_topology
@@ -152,7 +153,7 @@ def inspect(name: str, *, stats: bool = True) -> TestbedView:
     snapshot = _ask_launcher(run)
     nodes = {} if snapshot is None else snapshot.nodes
     alive = [node.name for node in topology.nodes if node.name in nodes and nodes[node.name].alive]
-    told = agent_control.ask(run, alive, {"cmd": "stats"}) if stats else {}
+    told = agent_control.ask_stats(run, alive) if stats else {}
     joinable = joining.joinable(topology, alive)
     return TestbedView(
         name=name,
@@ -169,7 +170,7 @@ def inspect(name: str, *, stats: bool = True) -> TestbedView:
                 nodes.get(node.name),
                 lost=snapshot is None and node_key(node.name) in state.entries,
                 joinable=node.name in joinable,
-                stats=told.get(node.name),
+                told=told.get(node.name, Told()),
             )
             for node in topology.nodes
         ),
@@ -192,7 +193,7 @@ def _view(
     *,
     lost: bool,
     joinable: bool,
-    stats: Mapping[str, Any] | None,
+    told: Told,
 ) -> NodeView:
     program = _program(state, node.name)
     shown, why = _state(status, lost=lost)
@@ -205,6 +206,9 @@ def _view(
     radio = _radio(state, node.name)
     if radio is None and why is None:
         why, ok = "has no radio", False
+    if told.nonsense is not None:
+        why = f"{why}; its agent {told.nonsense}" if why else f"its agent {told.nonsense}"
+        ok = False
     alive = status is not None and status.alive
     return NodeView(
         name=node.name,
@@ -224,7 +228,7 @@ def _view(
         hears=tuple(sorted(topology.neighbours()[node.name], key=naturally)),
         upstream=None if status is None else _upstream(topology, status.upstream),
         engines=None if status is None else status.engines,
-        stats=stats,
+        stats=told.stats,
         restarts=0 if status is None else status.restarts,
         program=None if program is None else program.argv,
         answered=None if status is None else _upstream(topology, status.answered),

@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from testbed.launch.client import Launcher, NodeStatus
 from testbed.naturally import naturally
 from testbed.rundir import RunDir
 from testbed.running import agent_control
+from testbed.running.agent_control import Told
 from testbed.topology.model import Topology
 
 NOT_ANSWERED: Final = "was not seen to answer a heartbeat"
@@ -101,7 +102,7 @@ def wait(
         now = launcher.wait(settled, max(0.0, min(_PATIENCE_S, remaining_s)), check=check)
         if settled(now.nodes) or remaining_s <= _PATIENCE_S:
             return explain(topology, run, now.nodes, expected=expected, running=running)
-        agent_control.ask(run, rsus, {"cmd": "hello"})
+        agent_control.ask_for_heartbeats(run, rsus)
 
 
 def _is_joined(node: NodeStatus | None) -> bool:
@@ -127,10 +128,10 @@ def explain(
         for name in expected
         if (node := status.get(name)) is not None and node.state == "ready" and not node.joined
     ]
-    stats = agent_control.ask(run, silent, {"cmd": "stats"})
+    told = agent_control.ask_stats(run, silent)
     found = []
     for name in sorted(running):
-        why = _why(run, name, status.get(name), name in expected, stats.get(name), topology)
+        why = _why(run, name, status.get(name), name in expected, told.get(name), topology)
         if why is not None:
             found.append(NotReady(node=name, why=why))
     return tuple(found)
@@ -141,7 +142,7 @@ def _why(
     name: str,
     node: NodeStatus | None,
     expected: bool,
-    stats: Mapping[str, Any] | None,
+    told: Told | None,
     topology: Topology,
 ) -> str | None:
     if node is None:
@@ -156,14 +157,16 @@ def _why(
     heard_by = ", ".join(sorted(topology.neighbours()[name], key=naturally))
     if topology.node(name).settings.is_program:
         return f"{NOT_ANSWERED} (it hears {heard_by})"
-    if stats is None:
-        return "no upstream, and its agent does not answer"
-    heartbeats = stats.get("messages", {}).get("heartbeat", 0)
+    if told is None or told.stats is None:
+        answers = (told and told.nonsense) or "does not answer"
+        return f"no upstream, and its agent {answers}"
+    stats = told.stats
+    heartbeats = stats["messages"].get("heartbeat", 0)
     if not heartbeats:
         return f"no upstream: no heartbeat came (it hears {heard_by})"
-    drops = {cause: count for cause, count in stats.get("drops", {}).items() if count}
-    told = f"; it dropped {drops}" if drops else ""
-    return f"no upstream, though {heartbeats} heartbeats came (it hears {heard_by}){told}"
+    drops = {cause: count for cause, count in stats["drops"].items() if count}
+    dropped = f"; it dropped {drops}" if drops else ""
+    return f"no upstream, though {heartbeats} heartbeats came (it hears {heard_by}){dropped}"
 
 
 def describe_exit(node: NodeStatus) -> str:

@@ -149,7 +149,7 @@ class Running:
 
     def nudge(self) -> None:
         """Have every RSU send a heartbeat now."""
-        agent_control.ask(self.run, [rsu.name for rsu in self.topology.rsus], {"cmd": "hello"})
+        agent_control.ask_for_heartbeats(self.run, [rsu.name for rsu in self.topology.rsus])
 
     def wait_joined(self, timeout_s: float = 5.0) -> tuple[NotReady, ...]:
         """Wait until the running OBUs have an upstream; what has none returns, with the reason.

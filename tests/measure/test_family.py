@@ -13,6 +13,7 @@ from worked_child import Child
 from testbed.experiment.callcounting import CallCounting
 from testbed.experiment.nodewatch import NodeWatch
 from testbed.measure import family, memory
+from testbed.running.agent_control import Told
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -33,7 +34,7 @@ def test_threads_and_processes_that_were_there_before_are_counted() -> None:
             NodeWatch(
                 "child",
                 child.pid,
-                lambda: None,
+                Told,
                 count_calls=counting,
                 clock=time.monotonic_ns,
             ) as watch,

@@ -8,10 +8,11 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running_helpers import make_topology
@@ -66,9 +67,14 @@ def traffic(topology: Topology) -> Iterator[None]:
         thread.join()
 
 
+def counted(running: Running) -> dict[str, Mapping[str, Any]]:
+    """What those count that answer in time."""
+    told = agent_control.ask_stats(running.run, list(ENGINES))
+    return {name: one.stats for name, one in told.items() if one.stats is not None}
+
+
 def frames(running: Running) -> dict[str, int]:
-    told = agent_control.ask(running.run, list(ENGINES), {"cmd": "stats"})
-    return {name: stats["wire"]["rx_frames"] for name, stats in told.items() if stats}
+    return {name: stats["wire"]["rx_frames"] for name, stats in counted(running).items()}
 
 
 def root_mount(pid: int) -> str:
@@ -87,8 +93,9 @@ def test_the_root_of_every_agent_is_one_without_user_namespaces_while_traffic_fl
     topology = cell(testbed_name)
     mounts = Path("/proc/self/mountinfo").read_text
     with lifecycle.up(topology) as running, traffic(topology):
-        told = agent_control.ask(running.run, list(ENGINES), {"cmd": "stats"})
-        assert {stats and stats["user_namespaces"] for stats in told.values()} == {"refused"}
+        told = counted(running)
+        assert set(told) == set(ENGINES)
+        assert {stats["user_namespaces"] for stats in told.values()} == {"refused"}
         outside = {line.split()[0] for line in mounts().splitlines()}
         assert root_mount(os.getpid()) in outside
         for name, node in running.status().items():
@@ -136,8 +143,7 @@ def test_every_thread_of_every_agent_is_nobody_without_rights_while_traffic_flow
                 assert left.none_left, name
                 assert left.uids == left.gids == (NOBODY,) * 4, name
                 assert left.groups == (), name
-        told = agent_control.ask(running.run, list(ENGINES), {"cmd": "stats"})
-        confined = {stats["landlock"] for stats in told.values() if stats}
+        confined = {stats["landlock"] for stats in counted(running).values()}
         assert confined == {landlock.version() or None}
         after = frames(running)
         wait_until(

@@ -16,6 +16,7 @@ from testbed.experiment.callcounting import CallCounting, difference
 from testbed.experiment.nodetotal import together
 from testbed.experiment.nodewatch import NodeGone, NodeWatch
 from testbed.measure.counters import CallCounts, Side, SoftwareCounters, SoftwareCounts
+from testbed.running.agent_control import Told
 
 
 def node(
@@ -91,9 +92,7 @@ def worker() -> Iterator[subprocess.Popen[str]]:
 
 
 def watch(process: subprocess.Popen[str], counting: CallCounting | None = None) -> NodeWatch:
-    return NodeWatch(
-        "worker", process.pid, lambda: None, count_calls=counting, clock=time.monotonic_ns
-    )
+    return NodeWatch("worker", process.pid, Told, count_calls=counting, clock=time.monotonic_ns)
 
 
 def spin(worker: subprocess.Popen[str], milliseconds: int) -> None:
