@@ -1,15 +1,11 @@
-"""Talks to the launcher of a testbed, and starts one.
+"""Talks to the launcher of a testbed.
 
 Must not know how the launcher does anything, only what can be asked of it.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +13,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from testbed.errors import TestbedError
-from testbed.kernel import processes
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec, NodeStatus
 from testbed.rundir import RunDir, last_line
 
-__all__ = ["Launcher", "LauncherGone", "NodeSpec", "NodeStatus", "Snapshot", "spawn"]
+__all__ = ["Launcher", "LauncherGone", "NodeSpec", "NodeStatus", "Snapshot"]
 
 _ANSWER_S: Final = 30.0
 """The launcher answers at once, but for what is asked of it with a time of its own."""
@@ -33,6 +28,23 @@ _LOOKING_SHARE: Final = 4
 
 class LauncherGone(TestbedError):
     """No launcher answers for that testbed."""
+
+
+_ENDED: Final = (
+    "its launcher has ended, and its nodes with it: it was killed, or another command is taking "
+    "the testbed down"
+)
+
+
+def _gone(run: RunDir, why: str) -> LauncherGone:
+    """The error in words: whose launcher, what is the matter, and what to do."""
+    if not run.exists():
+        return LauncherGone(f"testbed {run.name} is no more: another command has taken it down")
+    said = last_line(run.launcher_log)
+    return LauncherGone(
+        f"testbed {run.name}: {why}; `testbed up` starts it again, `testbed down {run.name}` "
+        "removes what is left of it" + (f"; its log ends with: {said}" if said else "")
+    )
 
 
 class LauncherError(TestbedError):
@@ -51,9 +63,10 @@ class Snapshot:
 class Launcher:
     """A connection to the launcher of one testbed."""
 
-    def __init__(self, sock: socket.socket, *, answer_s: float = _ANSWER_S) -> None:
-        """Take over a connected socket; see `connect`."""
+    def __init__(self, sock: socket.socket, run: RunDir, *, answer_s: float = _ANSWER_S) -> None:
+        """Take over a socket that is connected to the launcher of `run`; see `connect`."""
         self._sock = sock
+        self._run = run
         self._answer_s = answer_s
         self._received = bytearray()
 
@@ -70,12 +83,9 @@ class Launcher:
             sock.connect(str(run.launcher_socket))
         except OSError as error:
             sock.close()
-            said = last_line(run.launcher_log)
-            raise LauncherGone(
-                f"testbed {run.name}: no launcher answers ({error.strerror})"
-                + (f"; its log ends with: {said}" if said else "")
-            ) from error
-        return cls(sock, answer_s=answer_s)
+            why = f"no launcher answers ({error.strerror}), so no node of it runs"
+            raise _gone(run, why) from error
+        return cls(sock, run, answer_s=answer_s)
 
     def close(self) -> None:
         """Disconnect; the launcher and its nodes stay."""
@@ -179,15 +189,21 @@ class Launcher:
             while b"\n" not in self._received:
                 data = self._sock.recv(1 << 18)
                 if not data:
-                    raise LauncherGone("the launcher ended while it was being asked")
+                    raise _gone(self._run, _ENDED)
                 self._received += data
+        except TimeoutError as error:
+            limit_s = self._answer_s + extra_s
+            raise _gone(
+                self._run,
+                f"its launcher has not answered for {limit_s:g} s: it hangs, or is stopped",
+            ) from error
         except OSError as error:
-            raise LauncherGone(f"the launcher does not answer: {error}") from error
+            raise _gone(self._run, _ENDED) from error
         line, _, rest = self._received.partition(b"\n")
         self._received = rest
         answer = launch_messages.decode(bytes(line))
         if "error" in answer:
-            raise LauncherError(f"launcher: {answer['error']}")
+            raise LauncherError(f"testbed {self._run.name}: launcher: {answer['error']}")
         return answer
 
 
@@ -197,86 +213,3 @@ def _snapshot(answer: Mapping[str, Any]) -> Snapshot:
         serial=answer["serial"],
         nodes={node["name"]: NodeStatus.from_json(node) for node in answer["nodes"]},
     )
-
-
-class Spawned:
-    """A launcher that is on its way. Close it, whether or not it was waited for."""
-
-    def __init__(self, run: RunDir, first: subprocess.Popen[bytes], ready: int) -> None:
-        """Take over the process that becomes it and the descriptor on which it says so."""
-        self._run = run
-        self._first = first
-        self._ready = ready
-
-    def connect(
-        self, timeout_s: float = 20.0, *, check: Callable[[], None] | None = None
-    ) -> Launcher:
-        """Wait until it listens, and connect. `check` is called often, and may end it by raising.
-
-        :raises LauncherGone: it ended before, or took too long; with what its log says.
-        """
-        poll = select.poll()
-        poll.register(self._ready, select.POLLIN)
-        deadline = time.monotonic() + timeout_s
-        said = None
-        while said is None and time.monotonic() < deadline:
-            if check is not None:
-                check()
-            if poll.poll(100):
-                said = os.read(self._ready, 16)
-        if not said:
-            line = last_line(self._run.launcher_log)
-            raise LauncherGone(
-                f"the launcher {'ended before it was' if said == b'' else 'was not'} ready"
-                + (f": {line}" if line else "")
-            )
-        return Launcher.connect(self._run)
-
-    def close(self) -> None:
-        """Forget it; it goes on by itself."""
-        if self._ready >= 0:
-            os.close(self._ready)
-            self._ready = -1
-            self._first.wait()  # it has forked and ended long ago, or was killed
-
-
-def spawn(run: RunDir, nonce: str) -> Spawned:
-    """Start the launcher of a testbed; returns at once.
-
-    It becomes nobody's child and outlives this process. Every process that it starts carries the
-    testbed's mark.
-    """
-    environment = {
-        **os.environ,
-        processes.MARK_VARIABLE: processes.mark(run.path, nonce),
-        # An agent has one thread; a pool of threads would not survive the fork.
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-    }
-    ready, ready_end = os.pipe2(os.O_CLOEXEC)
-    try:
-        with run.launcher_log.open("ab") as log:
-            first = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "testbed.launch.launcher",
-                    str(run.path),
-                    str(ready_end),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                cwd="/",
-                pass_fds=(ready_end,),
-                start_new_session=True,
-            )
-    except BaseException:
-        os.close(ready)
-        raise
-    finally:
-        os.close(ready_end)
-    return Spawned(run, first, ready)

@@ -17,16 +17,22 @@ import selectors
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from testbed.kernel.processes import MARK_VARIABLE
 from testbed.launch import child as launch_child
-from testbed.launch.messages import NodeSpec
+from testbed.launch.messages import NodeSpec, seconds
 from testbed.launch.nodes import STOP_S, Nodes
+from testbed.launch.notes import note
 from testbed.launch.server import Promise, Server
 from testbed.rundir import RunDir
+
+_PAUSE_S: Final = 0.05
+"""After what should never happen: if it happens again and again, others still get the CPU."""
 
 
 class Launcher:
@@ -48,13 +54,25 @@ class Launcher:
 
     def run(self) -> None:
         """Serve until shut down."""
-        while not (self._nodes.leaving and not self._nodes.alive()):
-            for key, _ in self._selector.select(self._patience()):
-                key.data()
-            self._nodes.tend()
-            self._server.answer_the_due()
-        self._server.answer_all()
-        self._run.launcher_socket.unlink(missing_ok=True)
+        while not self._nodes.gone:
+            self._guarded(self._wait_and_see)
+            self._guarded(self._nodes.tend)
+            self._guarded(self._server.answer_the_due)
+        self._guarded(self._server.answer_all)
+        with suppress(OSError):
+            self._run.launcher_socket.unlink(missing_ok=True)
+
+    def _wait_and_see(self) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            self._guarded(key.data)
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        """Call it; all nodes end with the launcher, so nothing that is raised may end that."""
+        try:
+            what()
+        except Exception:
+            note(f"this should not happen:\n{traceback.format_exc(limit=-20)}")
+            time.sleep(_PAUSE_S)
 
     def _patience(self) -> float | None:
         dues = (self._nodes.next_due(), self._server.next_deadline())
@@ -63,7 +81,8 @@ class Launcher:
 
     def _signalled(self) -> None:
         with suppress(BlockingIOError):
-            if signal.SIGTERM in os.read(self._wake, 64):
+            came = os.read(self._wake, 4096)
+            if signal.SIGTERM in came:
                 self._nodes.leave(STOP_S)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | Promise:
@@ -74,9 +93,9 @@ class Launcher:
                 nodes.start(specs, restart=bool(request["restart"]))
                 return {"ok": True}
             case "stop":
-                chosen = nodes.stop(request["names"], float(request["timeout_s"]))
+                chosen = nodes.stop(request["names"], seconds(request["timeout_s"]))
                 return Promise(
-                    due=lambda: not any(node.alive for node in chosen), answer=self._status
+                    due=lambda: not any(nodes.busy(node) for node in chosen), answer=self._status
                 )
             case "forget":
                 nodes.forget(request["names"])
@@ -88,11 +107,11 @@ class Launcher:
                 return Promise(
                     due=lambda: nodes.serial != serial,
                     answer=self._status,
-                    deadline=time.monotonic() + float(request["timeout_s"]),
+                    deadline=time.monotonic() + seconds(request["timeout_s"]),
                 )
             case "shutdown":
-                nodes.leave(float(request["timeout_s"]))
-                return Promise(due=lambda: not nodes.alive(), answer=self._status)
+                nodes.leave(seconds(request["timeout_s"]))
+                return Promise(due=lambda: nodes.gone, answer=self._status)
             case command:
                 raise ValueError(f"no such command: {command!r}")
 

@@ -8,13 +8,17 @@ in memory: only the standard library and `agent.config`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+import signal
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from agent.config import AgentConfig
 
 State = Literal["starting", "ready", "exited"]
+
+_LONGEST_S: Final = 1e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,9 +44,21 @@ class Program:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Program:
-        """The program that `asdict` made plain."""
-        tuples = {name: tuple(values[name]) for name in ("argv", "addresses")}
-        return cls(**{**values, **tuples})
+        """The program that `asdict` made plain.
+
+        KeyError, TypeError or ValueError if it is none: what is held on to is known to be whole.
+        """
+        made = cls(**{**values, **{name: _texts(values[name]) for name in ("argv", "addresses")}})
+        if not made.argv or not isinstance(made.env, dict):
+            raise ValueError("a program has a command line and an environment")
+        _texts([*made.env, *made.env.values()])
+        _texts(
+            one for one in (made.user, made.ready_log, made.tap, made.answers_on) if one is not None
+        )
+        if made.stop not in signal.Signals.__members__:
+            raise ValueError(f"no such signal: {made.stop!r}")
+        seconds(made.ready_within_s)
+        return made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +91,11 @@ class NodeSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> NodeSpec:
-        """The spec that `to_json` wrote."""
+        """The spec that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        # Each is the name of a file.
+        for name in _texts(values[key] for key in ("name", "netns")):
+            if "/" in name or name in ("", ".", ".."):
+                raise ValueError(f"no name of a node: {name!r}")
         config, program, cpus = values["config"], values["program"], values["cpus"]
         if config is not None:
             pairs = {name: config[name] for name in ("adaptive_batch", "run_as")}
@@ -105,8 +125,9 @@ class NodeStatus:
     `upstream` and `engines` are what the agent said last; a program says nothing. Of a program
     that is an OBU, `answered` is its first reply to a heartbeat as it was seen on its radio: to
     which neighbour (`mac`), for which `rsu`, over how many `hops`. `error` is why a program could
-    not be started, or did not get ready. `restarts` counts how often it was started again after it
-    had died, `ended_before` is how the process before ended (None for the first), and
+    not be started, or did not get ready; `unheard` is why its agent is not listened to any more,
+    and then nothing is known of its upstream. `restarts` counts how often it was started again
+    after it had died, `ended_before` is how the process before ended (None for the first), and
     `restart_at_ns` (CLOCK_MONOTONIC) is when it will be started again, None if it will not.
     """
 
@@ -122,6 +143,7 @@ class NodeStatus:
     engines: Mapping[str, Any] | None = None
     answered: Mapping[str, Any] | None = None
     error: str | None = None
+    unheard: str | None = None
     restarts: int = 0
     restart_at_ns: int | None = None
     ended_before: int | None = None
@@ -142,6 +164,24 @@ class NodeStatus:
         return cls(**values)
 
 
+def seconds(value: object) -> float:
+    """A time that can be waited for; TypeError or ValueError if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"not a time: {value!r}")
+    # JSON as Python reads it has more numbers than there are times.
+    if not (math.isfinite(value) and 0 <= value <= _LONGEST_S):
+        raise ValueError(f"not a time: {value!r}")
+    return float(value)
+
+
+def _texts(values: Iterable[object]) -> tuple[str, ...]:
+    found = tuple(values)
+    for one in found:
+        if not isinstance(one, str) or "\0" in one:
+            raise TypeError(f"not a text: {one!r}")
+    return found  # type: ignore[return-value]
+
+
 def start_request(specs: Sequence[NodeSpec], *, restart: bool) -> dict[str, Any]:
     """Ask for these nodes to be started, and with `restart` again when they die."""
     return {"cmd": "start", "specs": [spec.to_json() for spec in specs], "restart": restart}
@@ -153,8 +193,11 @@ def encode(message: Mapping[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """The message in one line; ValueError if it is none."""
-    message = json.loads(line)
+    """The message in one line; ValueError if it is none, whatever it is."""
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(message, dict):
         raise ValueError("a message is a JSON object")
     return message

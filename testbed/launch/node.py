@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.launch.events import Event, EventPipe, Failed, Ready, Upstream
 from testbed.launch.messages import NodeSpec, State
 from testbed.launch.programs import ProgramWatch
 from testbed.launch.restarts import Restarts
@@ -20,7 +22,7 @@ from testbed.launch.restarts import Restarts
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A child. `events` and `pidfd` are -1 once closed; `kill_at` is set while it is to leave.
+    """A child. `events` is None and `pidfd` -1 once closed; `kill_at` is set while it is to leave.
 
     `restarts` is None for a node that stays where it died; `restart_at` is set while it waits.
     """
@@ -28,7 +30,7 @@ class Node:
     spec: NodeSpec
     pid: int
     pidfd: int
-    events: int
+    events: EventPipe | None
     started_ns: int
     start_ticks: int
     since_ns: int
@@ -39,7 +41,7 @@ class Node:
     upstream: Mapping[str, Any] | None = None
     engines: Mapping[str, Any] | None = None
     error: str | None = None
-    buffer: bytes = b""
+    unheard: str | None = None
     restarts: Restarts | None = None
     restart_at: float | None = None
     ended_before: int | None = None
@@ -70,6 +72,28 @@ class Node:
             else:
                 signal.pidfd_send_signal(self.pidfd, number)
 
+    def turn(self, state: State) -> bool:
+        """It is in another state from now on."""
+        self.state = state
+        self.since_ns = time.monotonic_ns()
+        return True
+
+    def take(self, event: Event) -> bool:
+        """What its agent has told; whether that is news."""
+        match event:
+            case Ready():
+                if self.state != "starting":
+                    return False
+                self.engines = event.engines
+                return self.turn("ready")
+            case Upstream():
+                changed = self.upstream != event.upstream
+                self.upstream = event.upstream
+                return changed
+            case Failed():
+                self.error = event.error
+                return False
+
     def describe(self) -> dict[str, Any]:
         """Plain values for the launcher's answers: those of a `messages.NodeStatus`."""
         return {
@@ -85,6 +109,7 @@ class Node:
             "engines": self.engines,
             "answered": None if self.program is None else self.program.answered,
             "error": self.error,
+            "unheard": self.unheard,
             "restarts": 0 if self.restarts is None else self.restarts.total,
             "restart_at_ns": None if self.restart_at is None else int(self.restart_at * 1e9),
             "ended_before": self.ended_before,

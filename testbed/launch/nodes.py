@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -17,16 +16,18 @@ from typing import Any, Final
 
 from testbed.kernel.processes import start_ticks
 from testbed.launch import child as launch_child
-from testbed.launch import messages as launch_messages
-from testbed.launch.messages import NodeSpec, State
+from testbed.launch.events import EventPipe
+from testbed.launch.messages import NodeSpec
 from testbed.launch.node import Node
+from testbed.launch.notes import note, note_in
 from testbed.launch.programs import ProgramWatch
 from testbed.launch.restarts import LIMIT, Restarts
 from testbed.rundir import RunDir
 
 STOP_S: Final = 2.0
 """How long a node has to leave by itself where nobody says otherwise."""
-_LONGEST_EVENT: Final = 1 << 16
+_LAST_READS: Final = 4
+"""What a node says last is in a pipe, which holds no more than one read, and its end."""
 
 
 class Nodes:
@@ -43,6 +44,7 @@ class Nodes:
         self._run = run
         self._selector = selector
         self._nodes: dict[str, Node] = {}
+        self._by_pid: dict[int, Node] = {}
         self.serial = 0
         self.leaving = False
         # Its write end lives as long as this process: see launch_child.follow.
@@ -54,6 +56,15 @@ class Nodes:
     def alive(self) -> list[Node]:
         """Those whose process is there."""
         return [node for node in self._nodes.values() if node.alive]
+
+    def busy(self, node: Node) -> bool:
+        """Whether it is still there."""
+        return node.alive
+
+    @property
+    def gone(self) -> bool:
+        """Whether all have left for good."""
+        return self.leaving and not self._by_pid
 
     def describe(self) -> list[dict[str, Any]]:
         """Plain values about every one."""
@@ -73,12 +84,11 @@ class Nodes:
             self._start(spec, Restarts() if restart else None)
 
     def stop(self, names: Collection[str] | None, timeout_s: float) -> list[Node]:
-        """Ask these to leave, or all, and insist after `timeout_s`; those that have yet to."""
+        """Ask these to leave, or all, and insist after `timeout_s`; those that are still `busy`."""
         named = [node for node in self._nodes.values() if names is None or node.spec.name in names]
         self._give_up(named)
-        chosen = [node for node in named if node.alive]
-        self._let_go(chosen, timeout_s)
-        return chosen
+        self._let_go([node for node in named if node.alive], timeout_s)
+        return [node for node in named if self.busy(node)]
 
     def forget(self, names: Iterable[str]) -> None:
         """Know nothing more of those among these that have ended."""
@@ -119,14 +129,25 @@ class Nodes:
         """What agents tell by themselves is looked for at programs."""
         for node in self.alive():
             if node.program is not None:
-                self._look_at(node, node.program)
+                try:
+                    self._look_at(node, node.program)
+                except Exception as error:
+                    self._fail(node, f"it cannot be watched: {error!r}")
+
+    def _fail(self, node: Node, why: str) -> None:
+        """What goes wrong with one node ends no other, and does not go wrong again."""
+        note(f"{node.spec.name}: {why}")
+        node.error = why
+        if node.program is not None:
+            node.program.close()
+        self._end(node, STOP_S)
 
     def _look_at(self, node: Node, program: ProgramWatch) -> None:
         told = program.look()
-        for note in told.notes:
-            self._note(node, f"launcher: {note}")
+        for text in told.notes:
+            self._note(node, f"launcher: {text}")
         if told.ready:
-            self._turn(node, "ready")
+            self.serial += node.turn("ready")
         if told.failed is not None:
             node.error = told.failed
             self._end(node, STOP_S)
@@ -148,7 +169,7 @@ class Nodes:
             node.restart_at = None
             try:
                 again = self._start(node.spec, node.restarts)
-            except OSError as error:
+            except Exception as error:  # whatever it is, it is this node's alone
                 self._note(node, f"launcher: {node.spec.name} could not be started: {error}")
                 self._plan_restart(node, lasted_s=0.0)
             else:
@@ -176,73 +197,56 @@ class Nodes:
             spec=spec,
             pid=child.pid,
             pidfd=child.pidfd,
-            events=child.events,
+            events=EventPipe(child.events),
             started_ns=now,
             since_ns=now,
             start_ticks=start_ticks(child.pid) or 0,
             restarts=restarts,
             program=watch,
         )
-        self._nodes[spec.name] = node
+        self._nodes[spec.name] = self._by_pid[child.pid] = node
         self.serial += 1
-        self._selector.register(node.events, selectors.EVENT_READ, lambda: self._heard(node))
+        self._selector.register(child.events, selectors.EVENT_READ, lambda: self._heard(node))
         self._selector.register(node.pidfd, selectors.EVENT_READ, lambda: self._exited(node))
         return node
 
     def _heard(self, node: Node) -> None:
-        if node.events < 0:
+        """What it tells, as much as one read gives: others have a turn before it has another."""
+        if node.events is None:
             return
-        with suppress(BlockingIOError):
-            while data := os.read(node.events, 1 << 16):
-                node.buffer += data
-                *lines, node.buffer = node.buffer.split(b"\n")
-                node.buffer = node.buffer[-_LONGEST_EVENT:]
-                for line in lines:
-                    self._event(node, line)
-            self._close_events(node)
-            if node.program is not None and node.error is None:
-                # The pipe closes by itself when a program takes the child's place.
-                node.program.started()
-
-    def _event(self, node: Node, line: bytes) -> None:
-        try:
-            event = launch_messages.decode(line)
-        except ValueError:
-            print(f"{node.spec.name}: no event: {line[:200]!r}", file=sys.stderr, flush=True)
+        heard = node.events.read()
+        for event in heard.events:
+            self.serial += node.take(event)
+        for text in heard.notes:
+            note(f"{node.spec.name}: {text}")
+        if not heard.over:
             return
-        kind = event.pop("event", None)
-        if kind == "ready":
-            node.engines = event.get("engines")
-            self._turn(node, "ready")
-        elif kind == "upstream":
-            node.upstream = event if event.get("mac") else None
+        self._close_events(node)
+        if heard.refused is not None:
+            node.unheard, node.upstream = heard.refused, None
             self.serial += 1
-        elif kind == "failed":
-            node.error = event.get("error")
-
-    def _turn(self, node: Node, state: State) -> None:
-        node.state = state
-        node.since_ns = time.monotonic_ns()
-        self.serial += 1
+            text = f"{node.spec.name} is not listened to any more: {heard.refused}"
+            note(text)
+            self._note(node, f"launcher: {text}")
+        if node.program is not None and node.error is None:
+            # The pipe closes by itself when a program takes the child's place.
+            node.program.started()
 
     def _close_events(self, node: Node) -> None:
-        if node.events >= 0:
+        if node.events is not None:
             self._selector.unregister(node.events)
-            os.close(node.events)
-            node.events = -1
+            node.events.close()
+            node.events = None
 
     def _exited(self, node: Node) -> None:
         if node.pidfd < 0:
             return
-        self._heard(node)  # its last words
-        if node.program is not None:
-            # What ends at once may have been ready before that was seen.
-            self._look_at(node, node.program)
-            node.program.close()
-            # A program may have left children; its group is ours until it is reaped.
-            with suppress(ProcessLookupError):
-                os.killpg(node.pid, signal.SIGKILL)
+        try:
+            self._hear_out(node)
+        except Exception as error:
+            note(f"{node.spec.name}: its end could not be watched: {error!r}")
         _, status = os.waitpid(node.pid, 0)
+        del self._by_pid[node.pid]
         self._close_events(node)
         self._selector.unregister(node.pidfd)
         os.close(node.pidfd)
@@ -251,12 +255,26 @@ class Nodes:
         was_ready = node.state == "ready"
         node.upstream = None
         node.kill_at = None
-        self._turn(node, "exited")
+        self.serial += node.turn("exited")
         if not node.asked:
-            print(f"{node.spec.name}: exited with {node.exit_status}", file=sys.stderr, flush=True)
+            note(f"{node.spec.name}: exited with {node.exit_status}")
             # What never worked would not the next time; what ended well wanted to.
             if node.exit_status and (was_ready or node.ended_before is not None):
                 self._plan_restart(node, lasted_s=(node.since_ns - node.started_ns) / 1e9)
+
+    def _hear_out(self, node: Node) -> None:
+        """Its last words, and the end of its group, which is ours until it is reaped."""
+        try:
+            for _ in range(_LAST_READS):
+                self._heard(node)
+            if node.program is not None:
+                # What ends at once may have been ready before that was seen.
+                self._look_at(node, node.program)
+        finally:
+            if node.program is not None:
+                node.program.close()
+            with suppress(ProcessLookupError):
+                os.killpg(node.pid, signal.SIGKILL)
 
     def _plan_restart(self, node: Node, *, lasted_s: float) -> None:
         if node.restarts is None or self.leaving:
@@ -272,9 +290,7 @@ class Nodes:
         self.serial += 1
 
     def _note(self, node: Node, text: str) -> None:
-        """Say something in the node's own log, where whoever wonders about it looks."""
-        with suppress(OSError), self._run.node_log(node.spec.name).open("a") as log:
-            print(text, file=log)
+        note_in(self._run.node_log(node.spec.name), text)
 
     def _give_up(self, nodes: Iterable[Node]) -> None:
         """Those that wait to be started again stay where they are, as if they had been asked to."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from testbed.errors import TestbedError
 from testbed.launch.answering import Answering
 from testbed.launch.messages import Program
 from testbed.launch.readiness import Readiness
@@ -93,12 +94,16 @@ class ProgramWatch:
     def _look_whether_ready(self, now: float) -> Seen:
         if self._readiness is None:
             return Seen()
-        missing = self._readiness.missing()
-        if missing is None:
-            notes = self._readiness.complete_addresses()
-            self._readiness.close()
-            self._readiness = None
-            return Seen(ready=True, notes=tuple(notes))
+        try:
+            missing = self._readiness.missing()
+            if missing is None:
+                notes = self._readiness.complete_addresses()
+                self._readiness.close()
+                self._readiness = None
+                return Seen(ready=True, notes=tuple(notes))
+        except (OSError, TestbedError) as error:
+            # A log or a namespace that was removed, or no thread to go there: it may come back.
+            missing = f"it cannot be seen: {error}"
         limit_s = self._program.ready_within_s
         if now - self._begun < limit_s:
             return Seen()

@@ -1,7 +1,8 @@
 """The socket of the launcher: connections, lines, and answers that have to wait.
 
 Must not know nodes. Nothing here ever blocks: a client that dies, stalls or talks nonsense costs
-only its own connection.
+only its own connection. Each has one turn at a time, for one read and one request, so that one that
+talks without end keeps nobody else waiting.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any, Final
 from testbed.launch import messages as launch_messages
 
 _LONGEST_LINE: Final = 64 << 20
+_READ_BYTES: Final = 1 << 18
+_LONGEST_ERROR: Final = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,8 +41,25 @@ Handler = Callable[[dict[str, Any]], "dict[str, Any] | Promise"]
 class _Client:
     sock: socket.socket
     received: bytearray = field(default_factory=bytearray)
+    searched: int = 0
     unsent: bytearray = field(default_factory=bytearray)
     promise: Promise | None = None
+
+    def has_request(self) -> bool:
+        """Whether one is complete, and can be answered: what it was told before is on its way."""
+        if self.promise is not None or self.unsent:
+            return False
+        # Each byte is looked at once, however long the line becomes.
+        found = self.received.find(b"\n", self.searched)
+        self.searched = len(self.received) if found < 0 else found
+        return found >= 0
+
+    def take_request(self) -> bytes:
+        """The one that is complete."""
+        line = bytes(self.received[: self.searched])
+        del self.received[: self.searched + 1]
+        self.searched = 0
+        return line
 
 
 class Server:
@@ -66,6 +86,8 @@ class Server:
 
     def next_deadline(self) -> float | None:
         """When `answer_the_due` has to be called at the latest."""
+        if any(client.has_request() for client in self._clients):
+            return time.monotonic()
         deadlines = [
             client.promise.deadline
             for client in self._clients
@@ -74,16 +96,17 @@ class Server:
         return min(deadlines, default=None)
 
     def answer_the_due(self) -> None:
-        """Keep the promises that can be kept now, or must be."""
+        """Take one request of each client, and keep the promises that can be kept now or must."""
         for client in list(self._clients):
+            if client.has_request():
+                self._take_request(client)
             promise = client.promise
-            if client not in self._clients or promise is None:
+            if promise is None or client not in self._clients:
                 continue
             late = promise.deadline is not None and promise.deadline <= time.monotonic()
             if late or promise.due():
                 client.promise = None
                 self._send(client, promise.answer())
-                self._next_request(client)
 
     def answer_all(self) -> None:
         """Keep all promises now, because there will be no later."""
@@ -113,35 +136,27 @@ class Server:
             return
         try:
             self._flush(client)
-            while True:
-                data = client.sock.recv(1 << 18)
-                client.received += data
-                if not data or len(client.received) > _LONGEST_LINE:
-                    self._drop(client)
-                    return
+            data = client.sock.recv(_READ_BYTES)
         except BlockingIOError:
-            pass
+            return
         except OSError:
             self._drop(client)
             return
-        self._next_request(client)
+        client.received += data
+        if not data or len(client.received) > _LONGEST_LINE:
+            self._drop(client)
 
-    def _next_request(self, client: _Client) -> None:
-        while client.promise is None and client in self._clients:
-            line, newline, rest = client.received.partition(b"\n")
-            if not newline:
-                return
-            client.received = rest
-            try:
-                reply = self._handler(launch_messages.decode(bytes(line)))
-            except (KeyError, TypeError, ValueError) as error:
-                reply = {"error": f"bad request: {error!r}"}
-            except Exception as error:
-                reply = {"error": f"{type(error).__name__}: {error}"}
-            if isinstance(reply, Promise):
-                client.promise = reply
-            else:
-                self._send(client, reply)
+    def _take_request(self, client: _Client) -> None:
+        try:
+            reply = self._handler(launch_messages.decode(client.take_request()))
+        except (KeyError, TypeError, ValueError) as error:
+            reply = {"error": f"bad request: {error!r}"[:_LONGEST_ERROR]}
+        except Exception as error:
+            reply = {"error": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
+        if isinstance(reply, Promise):
+            client.promise = reply
+        else:
+            self._send(client, reply)
 
     def _send(self, client: _Client, message: dict[str, Any]) -> None:
         client.unsent += launch_messages.encode(message)

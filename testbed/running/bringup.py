@@ -16,7 +16,8 @@ from testbed.interrupts import Interrupts
 from testbed.kernel import netns
 from testbed.kernel.netlink import Kernel, has_radio
 from testbed.kernel.operations import MakeCable, MakeNamespace, MakePort
-from testbed.launch.client import Launcher, LauncherGone, NodeStatus, Spawned, spawn
+from testbed.launch.client import Launcher, LauncherGone, NodeStatus
+from testbed.launch.spawning import Spawned, spawn
 from testbed.rundir import RunDir
 from testbed.running import joining, journal, removal
 from testbed.running.apply import Applier, Timeline

@@ -198,7 +198,9 @@ def _view(
     program = _program(state, node.name)
     shown, why = _state(status, lost=lost)
     ok = shown == "ready"
-    if ok and node.kind == "obu" and status is not None and not status.joined:
+    if status is not None and status.alive and status.unheard is not None:
+        why, ok = f"its agent is not listened to any more: {status.unheard}", False
+    elif ok and node.kind == "obu" and status is not None and not status.joined:
         if program is None:
             why, ok = "no upstream", not joinable
         elif program.answers_on is not None and joinable:

@@ -6,10 +6,12 @@ not tell, one that was seen to answer a heartbeat.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,6 +95,7 @@ def wait(
         return all(
             (node := status.get(name)) is None
             or not node.alive
+            or node.unheard is not None
             or (node.state == "ready" and (name not in expected or node.joined))
             for name in running
         )
@@ -149,6 +152,8 @@ def _why(
         return "was never started"
     if not node.alive:
         return f"{describe_exit(node)}{_last_words(run, name)}"
+    if node.unheard is not None:
+        return f"its agent is not listened to any more: {node.unheard}"
     if node.state == "starting":
         waited_s = (time.monotonic_ns() - node.started_ns) / 1e9
         return f"not ready {waited_s:.1f} s after its start{_last_words(run, name)}"
@@ -185,4 +190,9 @@ def describe_exit(node: NodeStatus) -> str:
 
 def _last_words(run: RunDir, name: str) -> str:
     line = run.last_log_line(name)
-    return f"; its log ends with: {line}" if line else "; its log is empty"
+    told = f"; its log ends with: {line}" if line else "; its log is empty"
+    # Which may be why, and why it could not say so.
+    with suppress(OSError):
+        if os.statvfs(run.path).f_bavail == 0:
+            told += f"; no space is left on the disk of {run.path}"
+    return told

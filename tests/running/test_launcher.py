@@ -4,91 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+import fuzzing
 import pytest
-from running_helpers import SLEEPER
+from launching import STUBBORN, all_in, program
 
-from testbed import rundir
 from testbed.kernel import netns, processes
-from testbed.launch import client as launch_client
-from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeSpec, NodeStatus
-from testbed.launch.messages import Program
+from testbed.launch import spawning
+from testbed.launch.client import Launcher, LauncherError, LauncherGone, NodeStatus
 from testbed.rundir import RunDir
-from testbed.running.journal import Journal
 
 WaitUntil = Callable[..., None]
 
 pytestmark = pytest.mark.usefixtures("root")
-
-STUBBORN = (
-    sys.executable,
-    "-S",
-    "-c",
-    """import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print("here", flush=True)
-while True: signal.pause()""",
-)
-
-
-@contextmanager
-def namespace(name: str) -> Iterator[str]:
-    with netns.directory():
-        inode = netns.create(name, prepare=lambda: None, record=lambda inode: None)
-    try:
-        yield name
-    finally:
-        netns.remove(name, inode)
-        netns.tidy_directory()
-
-
-@pytest.fixture
-def run(run_dir: Path, testbed_name: str) -> Iterator[RunDir]:
-    found = rundir.run_dir(testbed_name)
-    with rundir.locked(found, create=True):
-        Journal.begin_new(found.journal, testbed_name).close()
-    yield found
-    for marked in processes.find_marked(found.path):
-        os.kill(marked.pid, signal.SIGKILL)
-    rundir.remove(found)
-
-
-@pytest.fixture
-def there(run: RunDir) -> Iterator[str]:
-    with namespace(f"tb.{run.name}.n") as name:
-        yield name
-
-
-def start(run: RunDir) -> Launcher:
-    nonce = json.loads(run.journal.read_text().splitlines()[0])["nonce"]
-    spawned = launch_client.spawn(run, nonce)
-    try:
-        return spawned.connect()
-    finally:
-        spawned.close()
-
-
-@pytest.fixture
-def launcher(run: RunDir) -> Iterator[Launcher]:
-    with start(run) as started:
-        yield started
-
-
-def program(
-    name: str, there: str, *command: str, cpus: tuple[int, ...] | None = None, **more: object
-) -> NodeSpec:
-    what = Program(argv=command or SLEEPER, **more)  # type: ignore[arg-type]
-    return NodeSpec(name=name, netns=there, program=what, cpus=cpus)
-
-
-def all_in(state: str) -> Callable[..., bool]:
-    return lambda nodes: all(node.state == state for node in nodes.values())
 
 
 def test_a_program_runs_in_its_namespace_and_leaves_when_told(
@@ -213,6 +149,15 @@ def test_it_forgets_only_who_left(launcher: Launcher, there: str) -> None:
         b'{"cmd":"start","specs":[{}]}\n',
         b'{"cmd":"stop","names":["n"],"timeout_s":"soon"}\n',
         b"\xff\xfe\n",
+        b"[" * 60_000 + b"\n",
+        b'{"cmd":' * 60_000 + b"\n",
+        b'{"cmd":["stop"],"names":null,"timeout_s":1}\n',
+        b'{"cmd":"stop","names":["x"],"timeout_s":NaN}\n',
+        b'{"cmd":"stop","names":["x"],"timeout_s":true}\n',
+        b'{"cmd":"watch","serial":-1,"timeout_s":1e999}\n',
+        b'{"cmd":"watch","serial":1e999,"timeout_s":1}\n',
+        b'{"cmd":"shutdown","timeout_s":-1}\n',
+        b'{"cmd":"forget","names":[["n"]]}\n',
     ],
 )
 def test_bad_requests_are_answered_and_harm_nobody(
@@ -225,6 +170,79 @@ def test_bad_requests_are_answered_and_harm_nobody(
         sock.sendall(line)
         assert "error" in json.loads(sock.recv(4096))
     assert launcher.wait(all_in("ready"), 5).nodes["n"].alive
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"argv": []},
+        {"argv": [1]},
+        {"env": {"A": 1}},
+        {"env": {"A": "nothing\0more"}},
+        {"stop": "SIGNOTHING"},
+        {"stop": ["SIGTERM"]},
+        {"ready_within_s": "soon"},
+        {"ready_within_s": float("nan")},
+        {"ready_log": "("},
+        {"user": 5},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_a_node_is_refused_before_it_is_started(
+    run: RunDir, launcher: Launcher, there: str, values: dict[str, object]
+) -> None:
+    launcher.start([program("n", there)])
+    spec = program("bad", there).to_json()
+    for bad in ({**spec, "program": {**spec["program"], **values}}, {**spec, "name": "../bad"}):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(run.launcher_socket))
+            request = {"cmd": "start", "specs": [bad], "restart": True}
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            assert "error" in json.loads(sock.recv(4096))
+    assert set(launcher.wait(all_in("ready"), 5).nodes) == {"n"}
+    launcher.shutdown()
+
+
+def test_whatever_is_said_to_it_harms_nobody(
+    run: RunDir, launcher: Launcher, there: str, seed: int
+) -> None:
+    launcher.start([program("n", there)])
+    before = launcher.wait(all_in("ready"), 5)
+    chance = random.Random(seed)
+    for _ in range(100):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(run.launcher_socket))
+            for _ in range(20):
+                sock.sendall(fuzzing.line(chance, fuzzing.REQUESTS))
+    after = launcher.snapshot()
+    assert (after.pid, after.nodes["n"].pid) == (before.pid, before.nodes["n"].pid)
+    assert "should not happen" not in run.launcher_log.read_text()
+
+
+def test_one_that_asks_without_end_keeps_nobody_waiting(
+    run: RunDir, launcher: Launcher, there: str
+) -> None:
+    """It asks for more than it ever reads, which fills whatever holds answers."""
+    launcher.start([program("n", there)])
+    script = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "while True: s.sendall(sys.argv[2].encode() * 1000 + b'\\n')\n"
+    )
+    for text in ('{"cmd":"status"}\n', "no request at all, and no end of a line either"):
+        with subprocess.Popen(
+            [sys.executable, "-S", "-c", script, str(run.launcher_socket), text],
+            stderr=subprocess.DEVNULL,
+        ) as asking:
+            slowest_s = 0.0
+            for _ in range(50):
+                begun = time.monotonic()
+                assert launcher.status()["n"].alive
+                slowest_s = max(slowest_s, time.monotonic() - begun)
+                time.sleep(0.01)
+            asking.kill()
+        assert slowest_s < 1.0
 
 
 def test_clients_that_die_harm_nobody(
@@ -286,7 +304,7 @@ def test_it_is_nobodys_child_and_outlives_who_started_it(run: RunDir) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
-        "from test_launcher import start\n"
+        "from launching import start\n"
         "from testbed.rundir import RunDir\n"
         "start(RunDir(Path(sys.argv[2]))).close()\n"
     )
@@ -315,7 +333,7 @@ def test_it_loads_nothing_that_an_agent_does_not_need() -> None:
 
 
 def test_it_does_not_start_in_the_directory_of_a_later_testbed(run: RunDir) -> None:
-    spawned = launch_client.spawn(run, "another-nonce")
+    spawned = spawning.spawn(run, "another-nonce")
     try:
         with pytest.raises(LauncherGone, match="removed before its launcher was ready"):
             spawned.connect()
@@ -325,7 +343,7 @@ def test_it_does_not_start_in_the_directory_of_a_later_testbed(run: RunDir) -> N
 
 def test_one_that_cannot_start_says_why(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    spawned = launch_client.spawn(run, "nonce")
+    spawned = spawning.spawn(run, "nonce")
     try:
         with pytest.raises(LauncherGone, match="ended before it was ready"):
             spawned.connect()
