@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Final
 
 MARK_VARIABLE: Final = "TESTBED_MARK"
+NODE_VARIABLE: Final = "TESTBED_NODE"
+"""Set for a program that is a node: which. So it is known whose is what it leaves running."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

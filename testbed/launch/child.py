@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 from agent.linux import mounttree
 from testbed.kernel import netns
+from testbed.kernel.processes import NODE_VARIABLE
 from testbed.launch import user
 from testbed.launch.messages import NodeSpec, Program
 
@@ -162,7 +163,7 @@ def _run(
         kept[_ROOT_FD] = root
     _keep(kept)
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     netns.enter(spec.netns)
     os.chdir(directory)
@@ -171,7 +172,7 @@ def _run(
     follow(_LIFELINE_FD, launcher)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     if spec.program is not None:
-        return _execute(spec.program, launcher)
+        return _execute(spec.name, spec.program, launcher)
     assert spec.config is not None
     from agent.runtime import run_agent
 
@@ -211,9 +212,9 @@ def follow(lifeline: int, launcher: int) -> None:
         raise SystemExit(_EXIT_NOT_STARTED)
 
 
-def _execute(program: Program, launcher: int) -> int:
+def _execute(name: str, program: Program, launcher: int) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, programs expect it
-    environment = {**os.environ, **program.env}
+    environment = {**os.environ, **program.env, NODE_VARIABLE: name}
     try:
         if program.user is not None:
             user.become(user.find(program.user))

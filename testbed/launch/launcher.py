@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from testbed.kernel.processes import MARK_VARIABLE
 from testbed.launch import child as launch_child
+from testbed.launch import strays
 from testbed.launch.messages import NodeSpec, seconds
 from testbed.launch.nodes import STOP_S, Nodes
 from testbed.launch.notes import note
@@ -46,7 +47,8 @@ class Launcher:
         self._server = Server(self._selector, run.launcher_socket, self._answer)
         wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._wake = wake
-        signal.signal(signal.SIGTERM, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)
@@ -82,6 +84,8 @@ class Launcher:
     def _signalled(self) -> None:
         with suppress(BlockingIOError):
             came = os.read(self._wake, 4096)
+            if signal.SIGCHLD in came:
+                self._nodes.child_ended()
             if signal.SIGTERM in came:
                 self._nodes.leave(STOP_S)
 
@@ -154,6 +158,7 @@ def main(arguments: list[str]) -> int:
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    strays.adopt()
     launch_child.preload()
     if not _is_ours(run):
         print("the testbed was removed before its launcher was ready", file=sys.stderr)

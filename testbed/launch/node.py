@@ -24,13 +24,15 @@ from testbed.launch.restarts import Restarts
 class Node:
     """A child. `events` is None and `pidfd` -1 once closed; `kill_at` is set while it is to leave.
 
-    `restarts` is None for a node that stays where it died; `restart_at` is set while it waits.
+    `network` is the inode of the namespace that it was started in. `restarts` is None for a node
+    that stays where it died; `restart_at` is set while it waits.
     """
 
     spec: NodeSpec
     pid: int
     pidfd: int
     events: EventPipe | None
+    network: int | None
     started_ns: int
     start_ticks: int
     since_ns: int

@@ -14,9 +14,12 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
+from testbed.kernel import netns
 from testbed.kernel.processes import start_ticks
 from testbed.launch import child as launch_child
+from testbed.launch import strays
 from testbed.launch.events import EventPipe
+from testbed.launch.leftovers import Leftovers
 from testbed.launch.messages import NodeSpec
 from testbed.launch.node import Node
 from testbed.launch.notes import note, note_in
@@ -28,6 +31,7 @@ STOP_S: Final = 2.0
 """How long a node has to leave by itself where nobody says otherwise."""
 _LAST_READS: Final = 4
 """What a node says last is in a pipe, which holds no more than one read, and its end."""
+_REAPED_AT_ONCE: Final = 64
 
 
 class Nodes:
@@ -45,6 +49,8 @@ class Nodes:
         self._selector = selector
         self._nodes: dict[str, Node] = {}
         self._by_pid: dict[int, Node] = {}
+        self._leftovers = Leftovers()
+        self._to_reap = False
         self.serial = 0
         self.leaving = False
         # Its write end lives as long as this process: see launch_child.follow.
@@ -58,13 +64,13 @@ class Nodes:
         return [node for node in self._nodes.values() if node.alive]
 
     def busy(self, node: Node) -> bool:
-        """Whether it is still there."""
-        return node.alive
+        """Whether it, or what it left running, is still there."""
+        return node.alive or self._leftovers.pending(node.spec.name)
 
     @property
     def gone(self) -> bool:
-        """Whether all have left for good."""
-        return self.leaving and not self._by_pid
+        """Whether all have left for good, and all that they left running."""
+        return self._leftovers.over
 
     def describe(self) -> list[dict[str, Any]]:
         """Plain values about every one."""
@@ -101,6 +107,8 @@ class Nodes:
         """Stop all, for good."""
         self.leaving = True
         self.stop(None, timeout_s)
+        if not self._by_pid:
+            self._leftovers.end_all()
 
     # -- what is due
 
@@ -117,13 +125,36 @@ class Nodes:
             for node in self.alive()
             if node.program is not None and (due := node.program.due()) is not None
         ]
+        if self._to_reap:
+            times.append(time.monotonic())
+        if (due := self._leftovers.due()) is not None:
+            times.append(due)
         return min(times, default=None)
 
     def tend(self) -> None:
         """Do what is due by now."""
+        if self._to_reap:
+            self._reap()
         self._look_at_programs()
         self._kill_the_late()
+        self._end_leftovers()
         self._start_the_due()
+
+    def child_ended(self) -> None:
+        """A child has, a node or what one left: `tend` will look which."""
+        self._to_reap = True
+
+    def _reap(self) -> None:
+        node, self._to_reap = strays.reap(self._by_pid, _REAPED_AT_ONCE)
+        if node is not None:
+            self._exited(node)
+
+    def _end_leftovers(self) -> None:
+        networks = (node.network for node in self._nodes.values())
+        for given_up in self._leftovers.tend(self._by_pid, networks):
+            note(str(given_up))
+            if given_up.name in self._nodes:
+                self._note(self._nodes[given_up.name], f"launcher: {given_up}")
 
     def _look_at_programs(self) -> None:
         """What agents tell by themselves is looked for at programs."""
@@ -178,6 +209,7 @@ class Nodes:
     # -- one node
 
     def _start(self, spec: NodeSpec, restarts: Restarts | None) -> Node:
+        self._leftovers.forget(spec.name)
         directory, log = self._run.node(spec.name), self._run.node_log(spec.name)
         launch_child.prepare(spec, directory, log)
         watch = None
@@ -198,6 +230,7 @@ class Nodes:
             pid=child.pid,
             pidfd=child.pidfd,
             events=EventPipe(child.events),
+            network=netns.inode_of(spec.netns),
             started_ns=now,
             since_ns=now,
             start_ticks=start_ticks(child.pid) or 0,
@@ -256,6 +289,9 @@ class Nodes:
         node.upstream = None
         node.kill_at = None
         self.serial += node.turn("exited")
+        self._leftovers.end(node.spec.name, node.network)
+        if self.leaving and not self._by_pid:
+            self._leftovers.end_all()
         if not node.asked:
             note(f"{node.spec.name}: exited with {node.exit_status}")
             # What never worked would not the next time; what ended well wanted to.

@@ -21,8 +21,8 @@ from testbed.topology.placeholders import MEANINGS, PlaceholderError, names_in
 
 AGENT = "agent"
 """In place of a command line: our own agent."""
-RESERVED = "TESTBED_MARK"
-"""The variable by which processes of a testbed are found."""
+RESERVED = ("TESTBED_MARK", "TESTBED_NODE")
+"""The variables by which processes of a testbed, and of one node, are found."""
 
 VARIABLE_NAME = Text(
     pattern=r"[A-Za-z_][A-Za-z0-9_]*",
@@ -175,7 +175,8 @@ class ReadyBody(Strict):
 
 
 def refuse_reserved(value: dict[str, Any]) -> dict[str, Any]:
-    """The variables of an environment, without the one that is ours."""
-    if RESERVED in value:
-        refuse(f"{RESERVED} is set by the testbed", "other variables")
+    """The variables of an environment, without those that are ours."""
+    for name in RESERVED:
+        if name in value:
+            refuse(f"{name} is set by the testbed", "other variables")
     return value

@@ -153,6 +153,7 @@ NODE = "kind: obu, command: [node, '{ip}']"
         (NODE + ", env: {A: 1}", "env.A: is a number, put it in quotes"),
         (NODE + ", env: {A-B: x}", "the name of a variable"),
         (NODE + ", env: {TESTBED_MARK: x}", "env: TESTBED_MARK is set by the testbed"),
+        (NODE + ", env: {TESTBED_NODE: x}", "env: TESTBED_NODE is set by the testbed"),
         (NODE + ", ready: soon", "ready: unknown value"),
         (NODE + ", ready: {log: '('}", "ready.log: no regular expression (missing ), "),
         (NODE + ", ready: {log: up, how: tap}", "ready: has both how and log"),
