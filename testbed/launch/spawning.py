@@ -1,4 +1,4 @@
-"""Starts the launcher of a testbed.
+"""Starts the launcher of a testbed, with the environment that its nodes are to have.
 
 Must not know what is asked of a launcher.
 """
@@ -10,7 +10,8 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from testbed.kernel import processes
 from testbed.launch.client import Launcher, LauncherGone
@@ -63,14 +64,36 @@ class Spawned:
             self._first.wait()  # it has forked and ended long ago, or was killed
 
 
+PASSED_ON: Final = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("LD_LIBRARY_PATH", "VIRTUAL_ENV"),
+    }
+)
+PASSED_ON_PREFIXES: Final = ("LC_", "PYTHON", "TESTBED_")
+"""What a launcher and its nodes get of the environment of whoever starts them: what a program needs
+to run at all, and what is meant for the testbed. No node behaves otherwise because somebody's shell
+has other variables, and none of them gets to know what is in there."""
+
+
+def passed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of it a launcher gets; what is set for one node alone is for no other."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES))
+        and name != processes.NODE_VARIABLE
+    }
+
+
 def spawn(run: RunDir, nonce: str) -> Spawned:
     """Start the launcher of a testbed; returns at once.
 
     It becomes nobody's child and outlives this process. Every process that it starts carries the
-    testbed's mark.
+    testbed's mark, and has of this environment what is `PASSED_ON`.
     """
     environment = {
-        **os.environ,
+        **passed_on(os.environ),
         processes.MARK_VARIABLE: processes.mark(run.path, nonce),
         # An agent has one thread; a pool of threads would not survive the fork.
         "OPENBLAS_NUM_THREADS": "1",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fuzzing
 import pytest
-from launching import STUBBORN, all_in, program
+from launching import STUBBORN, all_in, program, start
 
 from testbed.kernel import netns, processes
 from testbed.launch import spawning
@@ -108,6 +108,36 @@ def test_environment_and_pinning(run: RunDir, launcher: Launcher, there: str) ->
     )
     launcher.wait(all_in("exited"), 5)
     assert run.node_log("n").read_text() == f"hi {{{cpu}}}\n"
+
+
+def test_nodes_have_the_same_environment_whoever_starts_them(
+    run: RunDir, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a shell has besides, such as keys, reaches neither launcher nor agents nor programs."""
+    monkeypatch.setenv("LEAKED_SECRET", "s3cret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("LC_TIME", "C")
+    monkeypatch.setenv("TESTBED_FOR_A_TEST", "yes")
+    monkeypatch.setenv("TESTBED_NODE", "another")
+    with start(run) as launcher:
+        script = "import json, os; print(json.dumps(dict(os.environ)))"
+        own = {"GREETING": "hi"}
+        launcher.start([program("n", there, sys.executable, "-S", "-c", script, env=own)])
+        launcher.wait(all_in("exited"), 5)
+        told = json.loads(run.node_log("n").read_text())
+        environ = Path(f"/proc/{launcher.snapshot().pid}/environ").read_bytes().decode()
+        launchers = dict(one.split("=", 1) for one in environ.split("\0") if one)
+        launcher.shutdown()
+    assert told.keys() - launchers.keys() == {"GREETING", "TESTBED_NODE"}
+    assert told["TESTBED_NODE"] == "n"
+    for seen in (told, launchers):
+        assert "LEAKED_SECRET" not in seen
+        assert (seen["LC_TIME"], seen["TESTBED_FOR_A_TEST"]) == ("C", "yes")
+        assert seen["OMP_NUM_THREADS"] == "1"
+        assert seen["PATH"] == os.environ["PATH"]
+    known = spawning.PASSED_ON | {f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS")}
+    others = {name for name in launchers if not name.startswith(spawning.PASSED_ON_PREFIXES)}
+    assert others <= known
 
 
 def test_nobody_starts_twice_but_anybody_again(launcher: Launcher, there: str) -> None:
