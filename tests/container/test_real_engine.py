@@ -190,6 +190,36 @@ def test_a_capability_that_the_engine_does_not_know(
     assert real_engine.containers() == []
 
 
+def test_real_time_that_others_have_is_done_without_and_missed_in_words(
+    real_engine: RealEngine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if not Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists():
+        pytest.skip("this kernel does not share real time out among control groups")
+    monkeypatch.setenv("DOCKER_HOST", real_engine.environment.get("DOCKER_HOST", ""))
+    other = real_engine.docker(
+        "create", "--network=none", "--cpu-rt-runtime=950000", "--entrypoint=sleep",
+        real_engine.image, "60",
+    )  # fmt: skip
+    said: list[str] = []
+    try:
+        # Does not start where somebody else has it, which is as good here.
+        subprocess.run(
+            ("docker", "start", other),
+            env=real_engine.environment,
+            check=False,
+            capture_output=True,
+        )
+        doctor = Order(arguments=("doctor", "--format=json"), image=real_engine.image)
+        assert run(doctor, say=said.append).status == 0
+    finally:
+        real_engine.docker("rm", "-f", other)
+    assert sum("gets no real time" in line for line in said) == 1
+    findings = {one["key"]: one for one in json.loads(capfd.readouterr().out)}
+    assert not findings["real-time"]["available"]
+    assert "--cpu-rt-runtime" in findings["real-time"]["how_to_get"]
+    assert real_engine.containers() == []
+
+
 def test_all_rights_are_given_or_refused_in_words(real_engine: RealEngine, tmp_path: Path) -> None:
     done = in_container(real_engine, "doctor", "--privileged", cwd=tmp_path)
     if done.returncode:
