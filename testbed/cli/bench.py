@@ -142,23 +142,31 @@ def _rates(
 ) -> tuple[int | None, ...]:
     from testbed.bench.coalescing import MAXIMUM
 
-    found: list[int | None] = []
-    for text in given:
-        if text != MAXIMUM and not (text.isascii() and text.isdigit() and 0 < int(text) <= 10**7):
-            raise click.BadParameter(f"{text!r} is neither packets per second nor {MAXIMUM!r}.")
-        found.append(None if text == MAXIMUM else int(text))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(None if text == MAXIMUM else _rate(text) for text in given))
+
+
+def _rate(text: str) -> int:
+    from testbed.bench.coalescing import MAXIMUM
+    from testbed.files.units import UnitError, rate_pps
+
+    try:
+        rate = rate_pps(f"{text}pps" if text.isdecimal() else text)
+    except UnitError as error:
+        raise click.BadParameter(f"{text!r}: {error}, or {MAXIMUM!r}.") from error
+    if not 1 <= rate <= 10**7 or rate != int(rate):
+        raise click.BadParameter(f"{text!r}: expected 1pps to 10mpps in whole packets a second.")
+    return int(rate)
 
 
 @bench.command()
 @click.option("--quick", is_flag=True, help="Three rounds of one second.")
 @click.option(
     "--rate",
-    metavar="PPS",
+    metavar="RATE",
     multiple=True,
     callback=_rates,
-    help="Only this many packets a second, or max; may be repeated. 500, 5000, 50000 and max if "
-    "not given.",
+    help="Only so many packets a second, as 5kpps or 5000, or max; may be repeated. 500, 5000, "
+    "50000 and max if not given.",
 )
 @click.option(
     "--max-wait",

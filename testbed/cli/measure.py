@@ -318,7 +318,8 @@ def _threshold(ctx: click.Context, option: click.Parameter, given: str | None) -
     if given is None:
         return None
     try:
-        percent = float(given.removesuffix("%").strip())
+        # Without its unit 0.1 might be meant as a share.
+        percent = float(given.removesuffix("%").strip()) if given.endswith("%") else -1.0
     except ValueError:
         percent = -1.0
     if not 0 < percent <= 1000:

@@ -35,7 +35,7 @@ SIZE_BYTES: Mapping[str, int] = {
 }
 RATE_PPS: Mapping[str, int] = {"pps": 1, "kpps": 1_000, "mpps": 1_000_000}
 
-DURATION_EXPECTED = "a time with its unit (us, ms, s), such as 10ms"
+DURATION_EXPECTED = "a time with its unit (us, ms, s, min), such as 10ms"
 SIZE_EXPECTED = "a number of bytes, such as 256, 256B or 64KiB"
 PACKET_RATE_EXPECTED = "a packet rate with its unit (pps, kpps), such as 500pps"
 PERCENT_EXPECTED = "a percentage from 0% to 100%, such as 1% or 0.5%"

@@ -149,7 +149,11 @@ def save_result(result: Result, directory: str | Path) -> Path:
 
 def write_atomically(path: Path, text: str) -> Path:
     """Writes a text file so that no reader ever sees half of it, not even after a crash."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=False)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=False)
+    except OSError as error:
+        error.filename = str(path)  # the other name is nobody's business
+        raise
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -10,7 +10,10 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import click
 import pytest
+
+from testbed.cli.bench import coalescing
 
 TESTBED = (sys.executable, "-m", "testbed", "bench")
 SHORT = ("--rounds", "1", "--trial", "200ms")
@@ -104,6 +107,9 @@ def test_coalescing_is_printed_load_by_load(tmp_path: Path) -> None:
         ("engines", "--path", "relay", "--engine", "mmsg/uring"),
         ("engines", "--trial", "2"),
         ("coalescing", "--rate", "fast"),
+        ("coalescing", "--rate", "5kbit"),
+        ("coalescing", "--rate", "0pps"),
+        ("coalescing", "--rate", "11mpps"),
         ("coalescing", "--max-wait", "20ms"),
     ],
 )
@@ -115,6 +121,13 @@ def test_bad_usage_is_one_line_and_2_and_leaves_nothing(
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rate_may_have_its_unit() -> None:
+    (option,) = (one for one in coalescing.params if one.name == "rate")
+    given = ("5kpps", "0.5kpps", "5000", "max", "50000pps")
+    with click.Context(coalescing) as context:
+        assert option.process_value(context, given) == (5000, 500, None, 50_000)
 
 
 def test_ctrl_c_undoes_everything_and_keeps_what_was_measured(tmp_path: Path) -> None:

@@ -90,8 +90,14 @@ def test_what_cannot_be_compared_is_one_line_and_2(
     assert words in done.stderr
 
 
-@pytest.mark.parametrize("text", ["much", "0", "-3%", "inf", "2000%"])
+@pytest.mark.parametrize("text", ["much", "0%", "0.1", "10", "-3%", "inf", "2000%"])
 def test_a_threshold_is_a_percentage(text: str) -> None:
     done = run("compare", STORED, STORED, "--threshold", text)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_a_report_cannot_be_written_its_own_name_is_told(tmp_path: Path) -> None:
+    done = run("report", STORED, "--format", "markdown", "--output", str(tmp_path / "no" / "x.md"))
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}/no/x.md: No such file or directory\n"

@@ -90,7 +90,7 @@ def test_an_error_says_what_was_expected() -> None:
     with pytest.raises(units.UnitError) as caught:
         units.duration_ms("soon")
     assert str(caught.value) == (
-        "not a number with a unit; expected a time with its unit (us, ms, s), such as 10ms"
+        "not a number with a unit; expected a time with its unit (us, ms, s, min), such as 10ms"
     )
 
 
