@@ -30,7 +30,7 @@ from testbed.report.blocks import (
     line,
     tally,
 )
-from testbed.report.wording import NOTHING, PATHS, TONES, ratio_text, seconds
+from testbed.report.wording import NOTHING, PATHS, TONES, listed, ratio_text, seconds
 from testbed.results import Point, Result
 from testbed.targets import Form
 
@@ -132,7 +132,7 @@ def _checked(result: Result) -> Line:
             f" {_number_of(len(result.checks), 'check')} of what arrives and who is reached.",
         )
     if result.scenario.kind == "checks":
-        return line(Cell(f"{' and '.join(broken)} failed.", Tone.BAD))
+        return line(Cell(f"{listed(tuple(broken))} failed.", Tone.BAD))
     return line(
         Cell("No figure counts as a success", Tone.BAD),
         " of "

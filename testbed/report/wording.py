@@ -6,6 +6,7 @@ Must not know where a number comes from. No data is “–”, never zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from testbed.measure.statistics import Change, Ratio, Verdict
 from testbed.report.blocks import Cell, Tone
@@ -39,6 +40,12 @@ PATHS = {
     "hairpin": "OBU → OBU",
     "group": "TAP → every OBU",
 }
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def count(value: float | None) -> str:

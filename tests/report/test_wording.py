@@ -11,6 +11,11 @@ from testbed.targets import Form
 NBSP = "\u00a0"
 
 
+def test_several_are_listed_as_people_do() -> None:
+    for names, text in ((["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")):
+        assert wording.listed(names) == text
+
+
 def plain(text: str) -> str:
     return text.replace(NBSP, " ")
 
