@@ -281,7 +281,8 @@ class Agent:
             if upstream is None:
                 log.info("no upstream")
             else:
-                log.info("upstream %(mac)s, %(hops)d hops to RSU %(rsu)s", upstream)
+                hops = "1 hop" if upstream["hops"] == 1 else f"{upstream['hops']} hops"
+                log.info("upstream %s, %s to RSU %s", upstream["mac"], hops, upstream["rsu"])
 
     def _answer(self, request: Mapping[str, Any]) -> Mapping[str, Any] | Later:
         match request.get("cmd"):

@@ -37,7 +37,8 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
     the hops to it, the engines that it really uses, and in words what is wrong with it. Of a
     program that is a node only what can be seen from outside is shown. For one
     node also its routes and what else could be its upstream; with --stats its packets, batches,
-    system calls, wake-ups, drops and queues. JSON has everything.
+    system calls, wake-ups, drops and queues. Calls saved are packets less
+    calls, which is below 0 where calls found nothing. JSON has everything.
 
     Ends with 3 where a node that is shown is not ready, or has no upstream though it could.
     """
@@ -105,7 +106,15 @@ def inspect(name: str | None, node: str | None, stats: bool, all: bool, format: 
             if number:
                 console.print_text("")
             console.print_table(columns, rows)
+        if stats and known[node].stats is None:
+            console.note(f"of {node} no counts are shown: {_why_uncounted(known[node])}")
     _check(view, (known[node],))
+
+
+def _why_uncounted(node: NodeView) -> str:
+    if node.program is not None:
+        return "it is a program, and only our agents count for us"
+    return "its agent does not run" if node.pid is None else "its agent does not answer"
 
 
 def _check(view: TestbedView, shown: tuple[NodeView, ...]) -> None:
@@ -231,14 +240,21 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on as it grows, until the testbed is down.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="LINES", help="Only the last lines.")
 def logs(name: str | None, node: str, follow: bool, tail: int | None) -> None:
-    """Print what a node's agent wrote."""
+    """Print what a node wrote.
+
+    Nodes of the testbed that an agent knows by MAC have their names here; the file in the run
+    directory, and what a program writes, is as it was written.
+    """
     from testbed.cli import logs as reading
     from testbed.cli.running import check_node, topology_of
 
     run, topology = topology_of(name)
     check_node(topology, node)
     path = run.node_log(node)
-    for part in reading.follow(path, tail=tail) if follow else [reading.read(path, tail=tail)]:
+    parts = reading.follow(path, tail=tail) if follow else [reading.read(path, tail=tail)]
+    if not topology.node(node).settings.is_program:
+        parts = reading.with_names(parts, {one.mac: one.name for one in topology.nodes})
+    for part in parts:
         sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
 

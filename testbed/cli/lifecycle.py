@@ -129,6 +129,9 @@ def _print_plan(topology: Topology, form: str) -> None:
     if form == "json":
         console.print_json([step.to_json() for step in steps])
         return
+    if not steps:
+        console.note(f"nothing to do: {topology.name} is up as the file has it")
+        return
     console.print_table(
         ("do", "what", "details"), ((step.do, step.key, step.details) for step in steps)
     )

@@ -65,6 +65,9 @@ def test_up_again_changes_nothing_and_another_file_only_the_difference(pair: str
     again = json.loads(run("up", "pair", "-n", pair, "--format", "json").stdout)
     assert again["reconciled"]
     assert again["made"] == again["removed"] == 0
+    plan = run("up", "pair", "-n", pair, "--dry-run")
+    assert (plan.returncode, plan.stdout) == (0, "")
+    assert plan.stderr == f"nothing to do: {pair} is up as the file has it\n"
     planned = json.loads(run("up", "line", "-n", pair, "--dry-run", "--format", "json").stdout)
     assert "netns/obu1" not in {step["key"] for step in planned}
     assert {"netns/obu2", "netns/obu3"} <= {s["key"] for s in planned if s["do"] == "make"}
@@ -195,7 +198,7 @@ def test_ping_shows_a_matrix_and_ends_with_3_where_one_is_missing(pair: str) -> 
 
 def test_logs_prints_follows_and_ends_with_the_testbed(pair: str) -> None:
     whole = run("logs", "obu1").stdout
-    assert "upstream" in whole
+    assert "upstream rsu1, 1 hop to RSU rsu1\n" in whole
     assert run("logs", "obu1", "--tail", "1").stdout == whole.splitlines(keepends=True)[-1]
     with subprocess.Popen(
         (*TESTBED, "logs", "obu1", "-f"), stdout=subprocess.PIPE, text=True
@@ -205,6 +208,29 @@ def test_logs_prints_follows_and_ends_with_the_testbed(pair: str) -> None:
         assert run("down").returncode == 0
         following.stdout.read()
         assert following.wait(10) == 0
+
+
+def test_of_a_program_that_counts_nothing_it_is_said_and_its_log_is_as_it_is(
+    root: None, run_dir: Path, testbed_name: str
+) -> None:
+    file = f"""\
+name: {testbed_name}
+topology:
+  nodes:
+    rsu1: {{kind: rsu}}
+    obu1: {{kind: obu, ready: started, command: [sh, -c, 'echo "$0"; sleep 60', "{{mac}}"]}}
+  links: [[rsu1, obu1]]
+"""
+    try:
+        assert run("up", "-", given=file).returncode == 0
+        shown = run("inspect", "obu1", "--stats")
+        assert shown.returncode == 0, shown.stderr
+        assert "of obu1 no counts are shown: it is a program" in shown.stderr
+        mac = json.loads(run("inspect", "obu1", "--format", "json").stdout)["mac"]
+        assert run("logs", "obu1").stdout == f"{mac}\n"
+        assert run("inspect", "rsu1", "--stats").stderr == ""
+    finally:
+        run("down", "--all")
 
 
 def test_several_testbeds_want_a_name(pair: str, testbed_name: str) -> None:
