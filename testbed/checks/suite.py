@@ -31,6 +31,11 @@ _JOIN_S: Final = 5.0
 _AGAIN_S: Final = 0.05
 
 
+def rounds(variants: int) -> int:
+    """In how many rounds so many variants are checked; of each `progress` is told."""
+    return -(-variants // TOGETHER)
+
+
 def run_checks(
     variants: Sequence[Variant],
     wanted: Checks,

@@ -109,6 +109,7 @@ def _named(nodes: Collection[str]) -> str | None:
 
 def _print_scenario(scenario: Scenario, form: str) -> None:
     from testbed import console
+    from testbed.checks.suite import rounds
     from testbed.experiment.progress import Pace
     from testbed.experiment.trialplan import plan_run
 
@@ -120,7 +121,9 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
             "measured_s": sum(trial.duration_s for trial in plan.trials),
             "estimated_s": round(
                 Pace(scenario.extent(quick=form == "quick")).remaining_s(
-                    plan.trials, searches=len(plan.searches)
+                    plan.trials,
+                    searches=len(plan.searches),
+                    checks=rounds(len(scenario.variants)) if scenario.checks.which else 0,
                 )
             ),
         }
@@ -172,7 +175,7 @@ def _print_scenario(scenario: Scenario, form: str) -> None:
 
 
 def _extent(extent: Mapping[str, float]) -> str:
-    """How much that is, and how long it takes besides checks."""
+    """How much that is, and how long it takes with its checks."""
     from testbed.report.wording import seconds
 
     trials, searches = int(extent["trials"]), int(extent["searches"])

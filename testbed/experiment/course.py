@@ -15,15 +15,16 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
-from testbed.checks.suite import run_checks
+from testbed.checks.suite import rounds, run_checks
 from testbed.experiment.pinning import Pins, pinned
 from testbed.experiment.progress import Pace, Progress, Step
 from testbed.experiment.record import Record
 from testbed.experiment.surroundings import devices
 from testbed.experiment.trial import Bench
 from testbed.experiment.trialplan import Plan, PlannedSearch, PlannedTrial, replacements
+from testbed.results import CheckKind
 from testbed.running import lifecycle
-from testbed.scenario.model import Point, Scenario
+from testbed.scenario.model import Point, Scenario, Variant
 
 _LONGEST_NAME: Final = 32
 _REPLACEMENT_ROUNDS: Final = {"full": 2, "quick": 1}
@@ -54,6 +55,7 @@ class Course:
         self._left = {trial.id: trial for trial in plan.trials if trial.id not in record.trials}
         self._next_id = len(plan.trials)
         self._seen: set[str] = set()
+        self._rounds = self._rounds_left = rounds(len(self._unchecked()))
 
     def run(self) -> None:
         """To the end of the plan. What a run before has left up is taken down first."""
@@ -70,25 +72,45 @@ class Course:
 
     def _check(self) -> None:
         """What every variant has to go through first. On all CPUs: nothing is timed here."""
-        wanted = self._scenario.checks
-        made = {(check.variant, check.kind) for check in self._record.checks}
-        variants = [
-            variant
-            for variant in self._scenario.variants
-            if any((variant.name, kind) not in made for kind in wanted.which)
-        ]
+        made = self._made_checks()
+        variants = self._unchecked()
         if not variants:
             return
+        begun: float | None = None
+
+        def tell(title: str | None) -> None:
+            """A round begins, or (None) all have ended."""
+            nonlocal begun
+            now = time.monotonic()
+            if begun is not None:
+                self._rounds_left -= 1
+                self._pace.checks_took(now - begun)
+            begun = now
+            if title is not None:
+                self._tell(title)
+
         found = run_checks(
             variants,
-            wanted,
+            self._scenario.checks,
             testbed=self._new_testbed(),
             quick=self._extent.form == "quick",
-            progress=self._tell,
+            progress=tell,
         )
+        tell(None)
         for check in found:
             if (check.variant, check.kind) not in made:
                 self._record.add(check)
+
+    def _made_checks(self) -> set[tuple[str, CheckKind]]:
+        return {(check.variant, check.kind) for check in self._record.checks}
+
+    def _unchecked(self) -> list[Variant]:
+        made = self._made_checks()
+        return [
+            variant
+            for variant in self._scenario.variants
+            if any((variant.name, kind) not in made for kind in self._scenario.checks.which)
+        ]
 
     def _measure(
         self, point: Point, planned: Sequence[PlannedTrial], searches: Sequence[PlannedSearch]
@@ -201,14 +223,17 @@ class Course:
 
     def _tell(self, title: str) -> None:
         searches = len(self._plan.searches) - len(self._record.searches)
-        done = len(self._record.trials) + len(self._record.searches)
+        checked = self._rounds - self._rounds_left
+        done = len(self._record.trials) + len(self._record.searches) + checked
         self._progress(
             Step(
                 done=done,
-                total=done + len(self._left) + searches,
+                total=done + len(self._left) + searches + self._rounds_left,
                 title=title,
                 elapsed_s=self._record.elapsed_s,
-                remaining_s=self._pace.remaining_s(self._left.values(), searches=searches),
+                remaining_s=self._pace.remaining_s(
+                    self._left.values(), searches=searches, checks=self._rounds_left
+                ),
             )
         )
 

@@ -51,3 +51,15 @@ def test_what_is_searched_for_is_told_along_with_the_trials() -> None:
     assert {row[-3] for row in searched} == {variant["name"] for variant in values["variants"]}
     assert sum(int(row[-2]) for row in searched) == values["full"]["searches"]
     assert f"and {values['quick']['searches']} searches in about" in shown.stderr
+
+
+def test_the_time_that_a_run_takes_holds_its_checks(tmp_path: Path) -> None:
+    text = (SCENARIOS / "batching.yaml").read_text()
+    path = tmp_path / "own.yaml"
+    estimated = {}
+    for checks in ("", "checks: {which: []}\n"):
+        path.write_text(text + checks)
+        told = CliRunner().invoke(cli, ["validate", str(path), "--format", "json"])
+        assert told.exit_code == 0, told.output
+        estimated[checks] = json.loads(told.stdout)["quick"]["estimated_s"]
+    assert estimated[""] >= estimated["checks: {which: []}\n"] + 10

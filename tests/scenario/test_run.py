@@ -211,3 +211,19 @@ def test_nodes_never_share_a_cpu_with_the_tester_if_there_are_two(
     pins, note = choose_pins(cpus)
     assert (pins.tester.generator, pins.tester.sink, pins.node) == (generator, sink, node)
     assert (note is not None) == (len(cpus) == 1)
+
+
+def test_rounds_of_checks_are_parts_of_a_run_and_take_their_time(tmp_path: Path) -> None:
+    """Nine variants are checked in two rounds."""
+    variants = ", ".join(f"v{number}: {{batch: {number}}}" for number in range(2, 10))
+    scenario = load(
+        "name: checked\nkind: checks\ntopology: pair\nchecks: {which: [reachability]}\n"
+        f"variants: {{one: {{baseline: true}}, {variants}}}\n",
+        tmp_path,
+    )
+    steps: list[Step] = []
+    made = run(scenario, tmp_path, progress=steps.append)
+    assert len(made.checks) == 9
+    assert [(step.done, step.total) for step in steps] == [(0, 2), (1, 2), (2, 2)]
+    assert steps[0].remaining_s > steps[1].remaining_s > steps[2].remaining_s == 0
+    assert left_up() == []
