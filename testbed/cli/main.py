@@ -26,7 +26,7 @@ Exit codes:
     0  done
     1  failed
     2  bad usage or bad file
-    3  a target or threshold was missed, or a node is out of reach
+    3  a target or threshold was missed, or a node is not ready or out of reach
     4  the kernel, a program or the rights lack something
   130  stopped with Ctrl-C, everything undone (143: by SIGTERM)
   141  whoever read the output went away (SIGPIPE)

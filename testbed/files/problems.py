@@ -24,7 +24,7 @@ class Problems:
         self, place: Place, problem: str, *, value: object = None, expected: str | None = None
     ) -> None:
         """One more, at that place."""
-        message = f"{dotted(place)}: {problem}"
+        message = f"{dotted(place)}: {problem}" if place else problem
         self._found.append(self.document.error(place, message, value=value, expected=expected))
 
     def raise_any(self) -> None:
