@@ -203,7 +203,7 @@ def test_what_fails_half_way_is_undone(run_dir: Path, testbed_name: str) -> None
             netns.namespace_name(testbed_name, "b"), prepare=lambda: None, record=lambda inode: None
         )
     try:
-        told = "did not make it; if a run .* has left it, `testbed down --all` removes it"
+        told = "did not make it; if it is left of an earlier one, `testbed down --all` removes it"
         with pytest.raises(netns.ForeignNamespace, match=told):
             lifecycle.up(triangle(testbed_name))
         assert netns.inode_of(netns.namespace_name(testbed_name, "b")) == foreign
