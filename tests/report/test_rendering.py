@@ -12,7 +12,7 @@ from rich.console import Console
 
 from testbed.report.contents import contents
 from testbed.report.html import render_html
-from testbed.report.markdown import render_markdown, render_section
+from testbed.report.markdown import render_markdown, render_sections
 from testbed.report.terminal import render_svg, render_terminal
 from testbed.results import Result, Trial
 
@@ -228,7 +228,7 @@ def test_below_tables_with_a_change_it_is_said_what_that_is(run: Result) -> None
     """It may have another sign than the medians beside it, and must not be taken for a mistake."""
     told = 0
     for section in contents(run):
-        text = render_section(section)
+        text = render_sections([section])
         if re.search(r"\| +(\([ab]\) )?change \|", text):
             told += 1
             assert text.count(_OF_CHANGE) == 1, section.title
