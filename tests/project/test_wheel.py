@@ -84,7 +84,7 @@ def test_both_commands_are_declared(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     (name,) = (one for one in archive.namelist() if one.endswith("entry_points.txt"))
     text = archive.read(name).decode()
-    assert "testbed = testbed.cli:main" in text
+    assert "testbed = testbed.entry:main" in text
     assert "testbed-agent = agent.cli:main" in text
 
 
