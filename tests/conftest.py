@@ -51,10 +51,18 @@ _MEASURING = (
     *("acceptance/", "bench/", "checks/", "scenario/", "traffic/"),
     *("cli/test_bench.py", "cli/test_measuring.py", "agent/test_coalescing.py"),
 )
-# Of these, what asks for little enough of its figures to be run beside others.
+# Of these, what asks for no figures, or for little enough of them to be run beside others.
 _MEASURING_ROUGHLY = (
-    *("acceptance/test_inner_traffic.py", "checks/", "cli/test_bench.py", "cli/test_measuring.py"),
-    "scenario/test_resume.py",
+    *("acceptance/", "checks/", "cli/test_bench.py", "cli/test_measuring.py"),
+    *(
+        f"scenario/test_{name}.py"
+        for name in (
+            *("feasible", "rate_search", "resume", "run_search", "scenario_files"),
+            *("shipped_scenarios", "slowed", "trial_plan", "unpunctual", "watching"),
+        )
+    ),
+    *(f"traffic/test_{name}.py" for name in ("frames", "layer", "sequence")),
+    *("bench/test_bench_figures.py", "bench/test_engine_plan.py"),
 )
 _ALONE = "keeping time"
 

@@ -64,6 +64,8 @@ traffic:
 variants:
   single: {baseline: true, engine: per-packet, handler: per-packet, batch: 1}
   batched: {engine: {wire: mmsg, tap: per-packet}, handler: batched, batch: 32}
+# One check will do: most of a run is to be its trials.
+checks: {which: [reachability]}
 repeats: 1
 trial: 100ms
 warm_up: 50ms
