@@ -24,6 +24,7 @@ _NR_BPF: Final = ctypes.c_long(321 if platform.machine() == "x86_64" else 280)
 _MAP_CREATE: Final = 0
 _MAP_UPDATE_ELEM: Final = 2
 _PROG_LOAD: Final = 5
+_ATTEMPTS: Final = 10
 _LINK_CREATE: Final = 28
 
 PROG_TYPE_XDP: Final = 6
@@ -139,11 +140,15 @@ def assemble(program: Sequence[Instruction | Label]) -> bytes:
 
 def _bpf(command: int, attributes: bytes, what: str) -> int:
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    result = _syscall(_NR_BPF, command, buffer, len(attributes))
-    if result < 0:
+    # The verifier gives up where a signal is pending, and is to be asked again.
+    for rest in reversed(range(_ATTEMPTS)):
+        result = _syscall(_NR_BPF, command, buffer, len(attributes))
+        if result >= 0:
+            return int(result)
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), what)
-    return int(result)
+        if error != errno.EAGAIN or rest == 0:
+            raise OSError(error, os.strerror(error), what)
+    raise AssertionError
 
 
 def create_map(map_type: int, *, key_bytes: int, value_bytes: int, entries: int) -> int:
