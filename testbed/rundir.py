@@ -115,6 +115,11 @@ class RunDir:
         return last_line(self.node_log(name))
 
 
+def last_words(line: str | None, *, whose: str = "its log") -> str:
+    """How an error goes on with the last line of a log; empty without one."""
+    return f"; {whose} ends with: {line}" if line else ""
+
+
 def last_line(path: Path) -> str | None:
     """The last line of a text file that is not blank, printable; None without one."""
     try:

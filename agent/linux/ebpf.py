@@ -141,14 +141,15 @@ def assemble(program: Sequence[Instruction | Label]) -> bytes:
 def _bpf(command: int, attributes: bytes, what: str) -> int:
     buffer = ctypes.create_string_buffer(attributes, len(attributes))
     # The verifier gives up where a signal is pending, and is to be asked again.
-    for rest in reversed(range(_ATTEMPTS)):
+    error = errno.EAGAIN
+    for _ in range(_ATTEMPTS):
         result = _syscall(_NR_BPF, command, buffer, len(attributes))
         if result >= 0:
             return int(result)
         error = ctypes.get_errno()
-        if error != errno.EAGAIN or rest == 0:
-            raise OSError(error, os.strerror(error), what)
-    raise AssertionError
+        if error != errno.EAGAIN:
+            break
+    raise OSError(error, os.strerror(error), what)
 
 
 def create_map(map_type: int, *, key_bytes: int, value_bytes: int, entries: int) -> int:

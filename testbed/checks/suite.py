@@ -18,6 +18,7 @@ from testbed.checks.incell import InCell
 from testbed.checks.integrity import sizes_of
 from testbed.checks.reachability import Reached, check_group, check_pairs
 from testbed.results import Check, CheckKind
+from testbed.rundir import last_words
 from testbed.running import lifecycle
 from testbed.running.joining import describe_exit
 from testbed.running.running import Running
@@ -195,9 +196,8 @@ class _Subject:
         return "; ".join(said) or None
 
     def _last_words(self, node: str, *, one_of: int = 1) -> str:
-        line = self._running.run.last_log_line(self._names[node])
         whose = "its log" if one_of == 1 else f"the log of {node}"
-        return f"; {whose} ends with: {line}" if line else ""
+        return last_words(self._running.run.last_log_line(self._names[node]), whose=whose)
 
     def _unjoined(self, kinds: Sequence[CheckKind], why: str) -> Iterator[Check]:
         """Who reaches whom all the same says most about it; nothing else is worth a try."""

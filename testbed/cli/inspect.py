@@ -209,8 +209,8 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
         raise click.UsageError("Which command? NODE -- COMMAND ARGS.")
 
     from testbed import console
-    from testbed.cli.running import check_node, topology_of
-    from testbed.errors import InputError, Lacking
+    from testbed.cli.running import check_node, not_up, topology_of
+    from testbed.errors import Lacking
     from testbed.kernel import netns, processes
     from testbed.running import journal
 
@@ -218,7 +218,7 @@ def exec_(name: str | None, node: str, command: tuple[str, ...]) -> None:
     check_node(topology, node)
     state = journal.read(run.journal)
     if state is None:
-        raise InputError("no testbed of that name is up", value=run.name)
+        raise not_up(run.name)
     ip = shutil.which("ip")
     if ip is None:
         raise Lacking("no program ip", "apt-get install iproute2")

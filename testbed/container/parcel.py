@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 from testbed import shipped
 from testbed.errors import InputError, TestbedError
 from testbed.files import yamlfile
+from testbed.wholefile import replacing
 
 _MOUNTED: Final = frozenset(("/dev", "/proc", "/sys"))
 
@@ -168,24 +169,9 @@ def unpack(tar_file: IO[bytes], into: Path) -> list[Path]:
                     continue
                 path = into.joinpath(*parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, content)
+                with replacing(path) as file:
+                    shutil.copyfileobj(content, file)
                 written.append(path)
     except tarfile.TarError as error:
         raise TestbedError(f"what came out of the container is no archive: {error}") from error
     return written
-
-
-def _write(path: Path, content: IO[bytes]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            shutil.copyfileobj(content, file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        os.unlink(temporary)
-        error.filename = str(path)
-        raise
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -28,6 +28,7 @@ from testbed.experiment.ratesearch import Found, SearchBroken, search
 from testbed.experiment.rigs import NodeNotReady, make_rig
 from testbed.experiment.trialplan import PlannedSearch, PlannedTrial
 from testbed.launch.client import NodeStatus
+from testbed.rundir import last_words
 from testbed.running import agent_control
 from testbed.running.agent_control import Told
 from testbed.running.joining import describe_exit
@@ -272,8 +273,7 @@ class Bench:
         return marks
 
     def _say(self, name: str, what: str) -> str:
-        line = self.running.run.last_log_line(name)
-        return what + (f"; its log ends with: {line}" if line else "")
+        return what + last_words(self.running.run.last_log_line(name))
 
     def _note_scheduling(self, made: TrialTraffic) -> None:
         self.notes.update(dict.fromkeys(scheduling.refusals(made.scheduling)))

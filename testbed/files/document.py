@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from testbed.errors import InputError
+
+STDIN_NAME: Final = "<stdin>"
+"""What standard input is called where a file has its name."""
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys of mappings and indices of lists, from the top."""

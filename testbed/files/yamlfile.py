@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from testbed.errors import InputError
-from testbed.files.document import Document, Place, kind_of
+from testbed.files.document import STDIN_NAME, Document, Place, kind_of
 from testbed.files.scalars import resolve
 from testbed.files.variables import VariableError, expand
 
@@ -36,7 +36,7 @@ _TAG = "tag:yaml.org,2002:"
 
 def read(path: str | Path, *, env: Mapping[str, str]) -> Document:
     """The document in that file, or on standard input for `-`, variables replaced from `env`."""
-    name = "<stdin>" if str(path) == STDIN else str(path)
+    name = STDIN_NAME if str(path) == STDIN else str(path)
     return parse(_decode(_load(path, name), name), file=name, env=env)
 
 

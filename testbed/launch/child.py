@@ -1,6 +1,6 @@
 """A node's process until it is a node: the fork, its namespace, its descriptors, its end with us.
 
-Runs in the launcher (`preload`, `prepare`, `fork`) and in its children (`become`). Must not know
+Runs in the launcher (`preload`, `prepare`, `fork`) and in its children (`_become`). Must not know
 clients or other nodes.
 """
 
@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,14 +94,16 @@ def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int, root: int
         try:
             pid = os.fork()
             if pid == 0:
-                become(
-                    spec,
-                    directory,
-                    log,
-                    events=events_end,
-                    lifeline=lifeline,
-                    root=root,
-                    launcher=own_pid,
+                _become(
+                    lambda: _run(
+                        spec,
+                        directory,
+                        log,
+                        events=events_end,
+                        lifeline=lifeline,
+                        root=root,
+                        launcher=own_pid,
+                    )
                 )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -118,22 +121,11 @@ def fork(spec: NodeSpec, directory: Path, log: Path, *, lifeline: int, root: int
     return Forked(pid=pid, pidfd=pidfd, events=events)
 
 
-def become(
-    spec: NodeSpec,
-    directory: Path,
-    log: Path,
-    *,
-    events: int,
-    lifeline: int,
-    root: int | None,
-    launcher: int,
-) -> NoReturn:
-    """Turn this just forked child into the node; never returns, whatever happens."""
+def _become(run: Callable[[], int]) -> NoReturn:
+    """Turn this just forked child into what `run` is; never returns, whatever happens."""
     status = _EXIT_NOT_STARTED
     try:
-        status = _run(
-            spec, directory, log, events=events, lifeline=lifeline, root=root, launcher=launcher
-        )
+        status = run()
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from testbed.errors import TestbedError
 from testbed.launch import messages as launch_messages
 from testbed.launch.messages import NodeSpec, NodeStatus
-from testbed.rundir import RunDir, last_line
+from testbed.rundir import RunDir, last_line, last_words
 
 __all__ = ["Launcher", "LauncherGone", "NodeSpec", "NodeStatus", "Snapshot"]
 
@@ -40,10 +40,9 @@ def _gone(run: RunDir, why: str) -> LauncherGone:
     """The error in words: whose launcher, what is the matter, and what to do."""
     if not run.exists():
         return LauncherGone(f"testbed {run.name} is no more: another command has taken it down")
-    said = last_line(run.launcher_log)
     return LauncherGone(
         f"testbed {run.name}: {why}; `testbed up` starts it again, `testbed down {run.name}` "
-        "removes what is left of it" + (f"; its log ends with: {said}" if said else "")
+        "removes what is left of it" + last_words(last_line(run.launcher_log))
     )
 
 

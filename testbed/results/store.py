@@ -6,8 +6,6 @@ Must not know what a result means. Older schemas are brought up to date here, on
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +15,7 @@ from pydantic import ValidationError
 from testbed.errors import InputError
 from testbed.files.document import dotted
 from testbed.results import FORMAT, SCHEMA, Result
+from testbed.wholefile import replacing
 
 FILE_NAME: Final = "result.json"
 MAX_BYTES: Final = 1 << 30
@@ -149,23 +148,8 @@ def save_result(result: Result, directory: str | Path) -> Path:
 
 def write_atomically(path: Path, text: str) -> Path:
     """Writes a text file so that no reader ever sees half of it, not even after a crash."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=False)
-    except OSError as error:
-        error.filename = str(path)  # the other name is nobody's business
-        raise
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        os.unlink(temporary)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not tell which file it was
-        raise
+    with replacing(path) as file:
+        file.write(text.encode())
     return path
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from testbed.launch.client import Launcher, NodeStatus
 from testbed.naturally import naturally
-from testbed.rundir import RunDir
+from testbed.rundir import RunDir, last_words
 from testbed.running import agent_control
 from testbed.running.agent_control import Told
 from testbed.topology.model import Topology
@@ -189,8 +189,7 @@ def describe_exit(node: NodeStatus) -> str:
 
 
 def _last_words(run: RunDir, name: str) -> str:
-    line = run.last_log_line(name)
-    told = f"; its log ends with: {line}" if line else "; its log is empty"
+    told = last_words(run.last_log_line(name)) or "; its log is empty"
     # Which may be why, and why it could not say so.
     with suppress(OSError):
         if os.statvfs(run.path).f_bavail == 0:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from testbed.files.document import STDIN_NAME
 from testbed.topology.effect import OF_PROGRAMS
 from testbed.topology.model import KINDS as NODE_KINDS
 from testbed.topology.model import Kind as NodeKind
@@ -189,6 +190,7 @@ class Scenario:
     quick: Extent
     checks: Checks = Checks()
     source: str | None = None
+    text: str | None = field(default=None, repr=False)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -198,9 +200,7 @@ class Scenario:
             self.topology.source,
             self.checks.topology and self.checks.topology.source,
         )
-        return tuple(dict.fromkeys(one for one in read if one and one != "<stdin>"))
-
-    text: str | None = field(default=None, repr=False)
+        return tuple(dict.fromkeys(one for one in read if one and one != STDIN_NAME))
 
     @property
     def baseline(self) -> Variant:

@@ -279,16 +279,14 @@ def replaced(document: Any, place: tuple[Any, ...], what: Any) -> Any:
     return made
 
 
-def used(stats: Any) -> None:
-    """Everything that commands do with it."""
-    for _, rows in nodeview.tables(replace(NODE, stats=stats), {}, stats=True):
-        assert all(isinstance(cell, str | int | float | None) for row in rows for cell in row)
-    json.dumps(stats, allow_nan=False, ensure_ascii=False).encode()
-    answers = iter([HONEST, HONEST, stats, stats])
+@contextmanager
+def watching(*answers: Any) -> Iterator[NodeWatch]:
+    """Over a whole window, in which the node answers so."""
+    told = iter(answers)
     watch = NodeWatch(
         "a",
         os.getpid(),
-        lambda: Told(stats=next(answers)),
+        lambda: Told(stats=next(told)),
         count_calls=None,
         clock=time.monotonic_ns,
     )
@@ -296,6 +294,15 @@ def used(stats: Any) -> None:
         watch.start()
         watch.end()
         watch.finish()
+        yield watch
+
+
+def used(stats: Any) -> None:
+    """Everything that commands do with it."""
+    for _, rows in nodeview.tables(replace(NODE, stats=stats), {}, stats=True):
+        assert all(isinstance(cell, str | int | float | None) for row in rows for cell in row)
+    json.dumps(stats, allow_nan=False, ensure_ascii=False).encode()
+    with watching(HONEST, HONEST, stats, stats) as watch:
         watch.counts()
         watch.drops()
 
@@ -328,18 +335,8 @@ def test_any_bytes_are_refused_in_words(what: bytes, cut: int) -> None:
 
 def test_counts_that_become_less_are_not_believed() -> None:
     less = {**HONEST, "wakeups": 1}
-    answers = iter([HONEST, HONEST, less, less])
-    watch = NodeWatch(
-        "a",
-        os.getpid(),
-        lambda: Told(stats=next(answers)),
-        count_calls=None,
-        clock=time.monotonic_ns,
-    )
-    with watch:
-        watch.start()
-        watch.end()
-        watch.finish()
+    with watching(HONEST, HONEST, less, less) as watch:
+        pass
     assert watch.lacking == ("what a counts itself: it told of less than before",)
     assert watch.drops() is None
     assert watch.counts().wakeups is None
